@@ -1,0 +1,1 @@
+"""Reading, preparing and serving radiographs with labels and regions."""

@@ -1,0 +1,105 @@
+"""The shared vocabulary of findings: names, synonyms, subsets of the paper, descriptions."""
+
+from collections.abc import Sequence
+
+from dwarf_cxr.errors import ConfigError
+
+CHESTX_DET_13 = (
+    "Atelectasis",
+    "Calcification",
+    "Cardiomegaly",
+    "Consolidation",
+    "Diffuse Nodule",
+    "Effusion",
+    "Emphysema",
+    "Fibrosis",
+    "Fracture",
+    "Mass",
+    "Nodule",
+    "Pleural Thickening",
+    "Pneumothorax",
+)
+
+CHESTX_DET_4 = ("Atelectasis", "Cardiomegaly", "Consolidation", "Effusion")
+"""The paper's four-finding version of ChestX-Det (section 3.1)."""
+
+CHESTX_DET_7 = (*CHESTX_DET_4, "Diffuse Nodule", "Emphysema", "Mass")
+"""The paper's seven-finding version of ChestX-Det (section 3.1)."""
+
+NIH_14 = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Consolidation",
+    "Edema",
+    "Effusion",
+    "Emphysema",
+    "Fibrosis",
+    "Hernia",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pleural Thickening",
+    "Pneumonia",
+    "Pneumothorax",
+)
+
+NIH_BOXED_8 = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Effusion",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pneumonia",
+    "Pneumothorax",
+)
+"""The findings of ChestX-ray14 that its box list covers."""
+
+DESCRIPTIONS = {
+    "Atelectasis": "Collapse of lung tissue with loss of volume",
+    "Calcification": "Dense, bright deposits of calcium",
+    "Cardiomegaly": "Enlarged heart, wider than half of the chest",
+    "Consolidation": "Airspaces filled with fluid, pus or blood, hiding the vessels",
+    "Diffuse Nodule": "Many small round opacities spread over both lungs",
+    "Edema": "Fluid in the lung tissue and airspaces on both sides",
+    "Effusion": "Excess fluid around the lungs",
+    "Emphysema": "Overinflated, dark lungs with flattened diaphragm",
+    "Fibrosis": "Scarring of the lungs with a net of fine lines",
+    "Fracture": "A break in a rib or clavicle",
+    "Hernia": "Stomach or bowel pushed through the diaphragm into the chest",
+    "Infiltration": "Ill-defined opacity spreading in the lung",
+    "Mass": "A round opacity in the lung larger than three centimetres",
+    "Nodule": "A round opacity in the lung smaller than three centimetres",
+    "Pleural Thickening": "Thickened lining along the edge of the lung",
+    "Pneumonia": "Infection filling part of the lung with opacity",
+    "Pneumothorax": "Air around a collapsed lung, without vessel markings",
+}
+"""What each finding is, in a sentence: the alternative to asking by its name."""
+
+SYNONYMS = {
+    "Infiltrate": "Infiltration",
+    "Pleural_Thickening": "Pleural Thickening",
+    "Pleural thickening": "Pleural Thickening",
+    "Pleural Effusion": "Effusion",
+    "Pleural effusion": "Effusion",
+}
+"""Other spellings that data sets use for a name of the vocabulary."""
+
+
+def select(wanted: Sequence[str], available: Sequence[str], *, where: str) -> tuple[str, ...]:
+    """`wanted` in its own order, each checked to be among `available`.
+
+    Raises:
+        ConfigError: a name is unknown or given twice; lists the unknown and the available names.
+    """
+    unknown = [name for name in wanted if name not in available]
+    if unknown:
+        raise ConfigError(
+            f"{where}: unknown finding {', '.join(map(repr, unknown))}; "
+            f"available: {', '.join(available)}"
+        )
+    if len(set(wanted)) != len(wanted):
+        raise ConfigError(f"{where}: a finding is given twice in {', '.join(wanted)}")
+    if not wanted:
+        raise ConfigError(f"{where}: no finding is given; available: {', '.join(available)}")
+    return tuple(wanted)
