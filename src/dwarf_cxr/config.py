@@ -1,0 +1,237 @@
+"""Frozen settings of a run: everything that fixes its result, loaded and saved strictly."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dwarf_cxr.errors import ConfigError
+from dwarf_cxr.files import write_text
+
+_T = TypeVar("_T", bound=BaseModel)
+
+QueryContext = Literal["isolated", "joint"]
+MapSpace = Literal["relative", "logit", "max", "probability"]
+HeadKind = Literal["none", "linear", "linear-random", "conv1", "conv3", "prior"]
+ScheduleName = Literal["cyclic", "interleaved", "joint"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSettings(_Frozen):
+    """What the classifier is made of."""
+
+    image_encoder: str = "efficientnet-lite0"
+    """`efficientnet-lite0` (starter, ImageNet weights from its package), `vit-b16` (random start)
+    or the path of a folder with a ViT in Hugging Face layout."""
+    frozen_layers: int = Field(default=5, ge=0)
+    """Encoder blocks, counted from the image, that stay as they were pretrained."""
+    text_encoder: str = "minilm"
+    """`minilm` (starter) or the path of a folder with a BERT in Hugging Face layout."""
+    prompts: Literal["name", "description"] = "name"
+    width: int = Field(default=192, gt=0)
+    layers: int = Field(default=2, gt=0)
+    attention_heads: int = Field(default=4, gt=0)
+    feedforward: int = Field(default=512, gt=0)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    positions: bool = True
+    """Learned position vectors on the image tokens (KAD has none)."""
+    query_context: QueryContext = "isolated"
+    map_space: MapSpace = "relative"
+    """Where the attention lies before the head (`models/heads.py`)."""
+    head: HeadKind = "linear"
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ModelSettings":
+        if self.width % self.attention_heads:
+            raise ValueError(
+                f"width {self.width} is not a multiple of attention_heads {self.attention_heads}"
+            )
+        if self.head == "prior" and self.map_space != "relative":
+            raise ValueError("head 'prior' needs map_space 'relative'")
+        if self.map_space == "probability" and self.head != "none":
+            raise ValueError("map_space 'probability' is unrefined attention: it needs head 'none'")
+        return self
+
+
+class ObjectiveSettings(_Frozen):
+    """What is minimised: seg_weight · Dice + (1 - seg_weight) · cross-entropy (paper, eq. 4)."""
+
+    seg_weight: float = Field(default=0.5, ge=0, le=1)
+    fp_weight: float = Field(default=2.0, ge=0)
+    """w_FP of the paper's equation 3; 1 is the plain Dice."""
+    dice_smooth: float = Field(default=1.0, ge=0)
+    """Smoothing constant in pixels of a 224 px image."""
+    map_size: int = Field(default=56, gt=0)
+    """Maps and regions are compared on a grid of this many cells a side."""
+    positive_weight_cap: float = Field(default=10.0, ge=1)
+    """A positive weighs negatives/positives of its finding, at most this; 1 is unweighted."""
+
+
+class TrainingSettings(_Frozen):
+    """How it is minimised."""
+
+    schedule: ScheduleName = "joint"
+    epochs: int = Field(default=14, gt=0)
+    batch_size: int = Field(default=32, gt=0)
+    accumulate: int = Field(default=1, gt=0)
+    """Micro-batches per optimiser step; they share `batch_size`."""
+    encoder_lr: float = Field(default=2e-4, gt=0)
+    lr: float = Field(default=6e-4, gt=0)
+    weight_decay: float = Field(default=0.02, ge=0)
+    warmup: float = Field(default=0.1, ge=0, lt=1)
+    """Share of all steps in which the rates rise linearly from zero."""
+    decay: Literal["cosine", "constant"] = "cosine"
+    clip: float = Field(default=1.0, gt=0)
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    rotate: float = Field(default=8.0, ge=0)
+    """Largest rotation in degrees."""
+    shift: float = Field(default=0.06, ge=0)
+    """Largest translation as a share of the image's side."""
+    scale: float = Field(default=0.1, ge=0, lt=1)
+    """Largest relative change of size."""
+    intensity: float = Field(default=0.2, ge=0, lt=1)
+    """Largest relative change of contrast, and half of it of brightness."""
+    flip: bool = False
+    """Horizontal flips; off, since the heart is on the left and heads know positions."""
+    evaluate_every: int = Field(default=1, gt=0)
+    patience: int | None = Field(default=None, gt=0)
+    """Stop after this many evaluations without a better validation score; None: never."""
+    stop_after_bad_steps: int = Field(default=5, gt=0)
+    """Steps with a loss or gradient that is not finite are skipped; this many in a row stop."""
+    devices: int = Field(default=1, gt=0)
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+
+
+class MethodSettings(_Frozen):
+    """A method: model, objective and training together."""
+
+    model: ModelSettings = ModelSettings()
+    objective: ObjectiveSettings = ObjectiveSettings()
+    training: TrainingSettings = TrainingSettings()
+
+
+class RunConfig(_Frozen):
+    """Everything that fixes a run's result; written to RUN/config.yaml."""
+
+    method: str
+    findings: tuple[str, ...]
+    data: str
+    data_fingerprint: str
+    seed: int = 0
+    settings: MethodSettings
+    versions: Mapping[str, str] = Field(default_factory=dict)
+
+
+def with_overrides(
+    settings: MethodSettings, file: Path | None, assignments: Sequence[str]
+) -> MethodSettings:
+    """`settings` changed by a YAML file and then by `key=value` assignments, checked as a whole.
+
+    Keys are dotted (`training.epochs`); the section can be left out where the name is unique.
+
+    Raises:
+        ConfigError: unknown key, wrong value, or a contradiction; names the key and the value.
+    """
+    values = settings.model_dump()
+    for key, value in [*_from_file(file), *map(_parse_assignment, assignments)]:
+        section, name = _locate(key)
+        values[section][name] = value
+    return _validate(MethodSettings, values, "settings")
+
+
+def save_config(config: RunConfig, path: Path) -> None:
+    """Write `config` as YAML, atomically."""
+    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read RUN/config.yaml.
+
+    Raises:
+        ConfigError: missing file, unknown or missing key, wrong value.
+    """
+    values = _read_yaml(path)
+    return _validate(RunConfig, values, str(path))
+
+
+def differences(old: RunConfig, new: RunConfig) -> list[str]:
+    """Settings that differ, as 'key: old -> new'; package versions are not settings."""
+    before, after = (
+        _flat(old.model_dump(exclude={"versions"})),
+        _flat(new.model_dump(exclude={"versions"})),
+    )
+    return [
+        f"{key}: {before.get(key)!r} -> {after.get(key)!r}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    ]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; give a run folder or a settings file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as fault:
+        raise ConfigError(f"{path}: not valid YAML ({fault})") from None
+
+
+def _from_file(file: Path | None) -> list[tuple[str, Any]]:
+    if file is None:
+        return []
+    values = _read_yaml(file)
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{file}: expected 'key: value' lines, found {type(values).__name__}")
+    return list(_flat(values).items())
+
+
+def _parse_assignment(assignment: str) -> tuple[str, Any]:
+    key, separator, value = assignment.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"--set {assignment}: expected key=value, for example epochs=20")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {assignment}: {value!r} cannot be read as a value") from None
+
+
+def _locate(key: str) -> tuple[str, str]:
+    sections = {
+        "model": ModelSettings,
+        "objective": ObjectiveSettings,
+        "training": TrainingSettings,
+    }
+    section, separator, name = key.partition(".")
+    if separator and section in sections and name in sections[section].model_fields:
+        return section, name
+    homes = [part for part, kind in sections.items() if key in kind.model_fields]
+    if len(homes) == 1:
+        return homes[0], key
+    names = [f"{part}.{field}" for part, kind in sections.items() for field in kind.model_fields]
+    raise ConfigError(f"unknown setting {key!r}; known: {', '.join(names)}")
+
+
+def _validate(kind: type[_T], values: Any, where: str) -> _T:
+    try:
+        return kind.model_validate(values)
+    except ValidationError as faults:
+        lines = [
+            f"{'.'.join(map(str, fault['loc'])) or 'settings'} = {fault['input']!r}: {fault['msg']}"
+            for fault in faults.errors()
+        ]
+        raise ConfigError(f"{where}: " + "; ".join(lines)) from None

@@ -1,0 +1,68 @@
+"""Training batches: pixels from the cache, labels, and the regions that supervise maps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from dwarf_cxr.data.store import PreparedData
+
+
+class Batch(NamedTuple):
+    """Images with what supervises them, for the findings that are being trained."""
+
+    images: Float[Tensor, "batch height width"]
+    """Grey in [0, 1]."""
+    labels: Float[Tensor, "batch finding"]
+    """1, 0 or NaN."""
+    regions: Float[Tensor, "batch finding h w"]
+    """Share of each cell that the finding's regions cover."""
+    supervised: Bool[Tensor, "batch finding"]
+    """Whether the finding is present and carries a region there."""
+
+
+@dataclass(frozen=True)
+class RegionTargets:
+    """Every supervised (image, finding) pair's region, as 8-bit shares on a size×size grid."""
+
+    rows: np.ndarray
+    """(n, C) int64: row of `shares`, or -1 where there is no region on a present finding."""
+    shares: np.ndarray
+    """(pairs, size, size) uint8: 255 is a fully covered cell."""
+
+    @classmethod
+    def of(cls, data: PreparedData, indices: np.ndarray, size: int) -> "RegionTargets":
+        """The regions of the images `indices`; a region of a finding not present is left out."""
+        chosen = np.zeros(len(data.image_ids), dtype=bool)
+        chosen[indices] = True
+        pairs = np.argwhere(data.has_region() & (data.labels == 1) & chosen[:, None])
+        rows = np.full(data.labels.shape, -1, dtype=np.int64)
+        shares = np.zeros((len(pairs), size, size), dtype=np.uint8)
+        for row, (image, finding) in enumerate(pairs):
+            share = data.coverage(int(image), data.findings[finding], size)
+            shares[row] = np.round(share * 255)
+            rows[image, finding] = row
+        return cls(rows, shares)
+
+
+def load_batch(
+    data: PreparedData, targets: RegionTargets, indices: np.ndarray, findings: Sequence[int]
+) -> Batch:
+    """The images `indices` with labels and regions of `findings` (indices into data.findings)."""
+    columns = np.asarray(findings, dtype=np.int64)
+    rows = targets.rows[np.ix_(indices, columns)]
+    size = targets.shares.shape[-1]
+    regions = np.zeros((*rows.shape, size, size), dtype=np.uint8)
+    supervised = rows >= 0
+    regions[supervised] = targets.shares[rows[supervised]]
+    pixels = np.ascontiguousarray(data.pixels[indices])
+    return Batch(
+        torch.from_numpy(pixels).float() / 255,
+        torch.from_numpy(data.labels[np.ix_(indices, columns)]),
+        torch.from_numpy(regions).float() / 255,
+        torch.from_numpy(supervised),
+    )

@@ -1,0 +1,162 @@
+"""Reading radiographs from PNG and JPEG files into 8-bit grey, and finding them in folders.
+
+Conversions, the same for every file: alpha is laid over black; colour, palette and CMYK become
+luminance (ITU-R 601); an orientation in the EXIF data is applied, so that width, height and
+coordinates are those of the image as it is displayed; 16-bit grey is scaled by its bit depth.
+"""
+
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from dwarf_cxr.errors import ImageError
+
+MAX_PIXELS = 100_000_000
+"""Larger images are refused from their header: a small file can unpack to any size."""
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+Grey = UInt8[np.ndarray, "height width"]
+
+
+def read_grey(path: Path) -> Grey:
+    """The image of a PNG or JPEG file in 8-bit grey.
+
+    Raises:
+        ImageError: the file is missing, empty, damaged, too large or no such image; names it.
+    """
+    return decode_grey(read_content(path), str(path))
+
+
+def read_content(path: Path) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        ImageError: the file is missing, cannot be opened, or is empty.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file; restore it or drop its row") from None
+    except OSError as fault:
+        raise ImageError(f"{path}: cannot be read ({fault.strerror})") from None
+    if not content:
+        raise ImageError(f"{path}: empty file; fetch it again")
+    return content
+
+
+def decode_grey(content: bytes, where: str) -> Grey:
+    """PNG or JPEG bytes in 8-bit grey; `where` names them in errors.
+
+    Raises:
+        ImageError: the bytes are damaged, of more than `MAX_PIXELS`, or no such image.
+    """
+    too_large = f"{where}: an image of more than {MAX_PIXELS:,} pixels; reduce it first"
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG", "JPEG"]) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ImageError(f"{too_large} (its header says {image.width}×{image.height})")
+            image.load()
+            return _to_grey(ImageOps.exif_transpose(image), where)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageError(too_large) from None
+    except UnidentifiedImageError:
+        raise ImageError(f"{where}: {_what_it_is(content)}") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as fault:
+        raise ImageError(f"{where}: damaged or truncated image ({fault}); fetch it again") from None
+
+
+def _what_it_is(content: bytes) -> str:
+    start = content[:512].lstrip().lower()
+    if not content:
+        return "empty file; fetch it again"
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<!--")):
+        return "a web page, not an image (a failed download?); fetch the image itself"
+    if content[128:132] == b"DICM":
+        return "a DICOM file, not a PNG or JPEG; read it with `dwarf data prepare dicom`"
+    if content.startswith((b"\x89PNG", b"\xff\xd8")):
+        return "a PNG or JPEG with a damaged header; fetch it again"
+    return "not a PNG or JPEG image; convert it to one of them"
+
+
+def _to_grey(image: Image.Image, where: str) -> Grey:
+    if image.mode.startswith("I"):
+        return _from_16_bit(np.asarray(image).astype(np.int64), where)
+    if image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info:
+        coloured = image.convert("RGBA")
+        black = Image.new("RGBA", coloured.size, (0, 0, 0, 255))
+        image = Image.alpha_composite(black, coloured).convert("RGB")
+    elif image.mode not in ("1", "L", "RGB", "YCbCr"):
+        image = image.convert("RGB")
+    return np.array(image.convert("L"), dtype=np.uint8)
+
+
+def _from_16_bit(values: np.ndarray, where: str) -> Grey:
+    """Scale by the fewest bits, of 8, 10, 12, 14 and 16, that hold the brightest pixel.
+
+    Detectors give 10 to 14 bits and most exporters store them unshifted; dividing those by
+    65,535 would leave the film nearly black.
+    """
+    if values.min() < 0 or values.max() > 65535:
+        raise ImageError(f"{where}: grey values outside 0 to 65535; export it as 16-bit or 8-bit")
+    brightest = next(2**bits - 1 for bits in (8, 10, 12, 14, 16) if values.max() < 2**bits)
+    return np.round(values * (255 / brightest)).astype(np.uint8)
+
+
+def is_constant(grey: Grey) -> bool:
+    """Whether every pixel is the same, as in a blank or failed export."""
+    return bool(grey.min() == grey.max())
+
+
+def resize(grey: Grey, size: int) -> UInt8[np.ndarray, "{size} {size}"]:
+    """`grey` as a size×size square; the aspect ratio is not kept.
+
+    Each side is averaged over areas where it shrinks and interpolated where it grows: plain
+    interpolation skips pixels when it shrinks and so aliases.
+    """
+    height, width = grey.shape
+    shrunk = (min(width, size), min(height, size))
+    if shrunk != (width, height):
+        grey = cv2.resize(grey, shrunk, interpolation=cv2.INTER_AREA)
+    if shrunk != (size, size):
+        grey = cv2.resize(grey, (size, size), interpolation=cv2.INTER_LINEAR)
+    return grey
+
+
+def image_stem(name: str) -> str:
+    """A file name or image id without its folder and its image suffix; other dots are kept."""
+    base = name.replace("\\", "/").rsplit("/", 1)[-1]
+    stem, suffix = os.path.splitext(base)
+    return stem if suffix.lower() in (*IMAGE_SUFFIXES, ".dcm") else base
+
+
+def find_images(root: Path) -> dict[str, tuple[Path, ...]]:
+    """All PNG and JPEG files anywhere under `root`, by stem, in sorted order."""
+    found: dict[str, list[Path]] = {}
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in sorted(names):
+            # macOS leaves "._name" companions in archives.
+            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."):
+                found.setdefault(image_stem(name), []).append(Path(folder, name))
+    return {stem: tuple(paths) for stem, paths in found.items()}
+
+
+def only_image(stem: str, images: Mapping[str, tuple[Path, ...]]) -> Path | None:
+    """The one image with that stem; None when there is none.
+
+    Raises:
+        ImageError: there are several.
+    """
+    paths = images.get(stem, ())
+    if len(paths) > 1:
+        raise ImageError(
+            f"{paths[0]}: the same image name also stands in {paths[1].parent}; keep one of them"
+        )
+    return paths[0] if paths else None

@@ -1,0 +1,172 @@
+"""NIH ChestX-ray14.
+
+- 112,120 frontal radiographs (1024×1024 PNG) of 30,805 patients; 14 findings mined from reports
+  ("No Finding" = none of the 14, so every finding is assessed on every image).
+- `Data_Entry_2017_v2020.csv` (or the older `Data_Entry_2017.csv`): labels and patients. Its
+  width and height are those of the original DICOM, not of the PNG.
+- `BBox_List_2017.csv`: 984 boxes of 8 findings on 880 images, drawn by a radiologist, as
+  x, y, width, height in the 1024×1024 frame. Not exhaustive: a positive without a box is
+  somewhere, not nowhere. It writes "Infiltrate" where the labels write "Infiltration".
+- The official test list holds nearly all boxes, so it is not used: splits are made, or given.
+- Licence: none; the NIH asks to be acknowledged and the paper to be cited.
+- Wang et al., ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks on
+  Weakly-Supervised Classification and Localization of Common Thorax Diseases, CVPR 2017.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from dwarf_cxr.data.images import find_images, image_stem, only_image
+from dwarf_cxr.data.records import Box, Radiograph, Region, SourceSet
+from dwarf_cxr.data.rows import Row, Table, listed, read_table
+from dwarf_cxr.errors import DataError
+from dwarf_cxr.findings import NIH_14
+
+LABEL_TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
+BOX_TABLE = "BBox_List_2017.csv"
+FRAME = (1024, 1024)
+
+NAMES: Mapping[str, str] = {
+    **{name: name for name in NIH_14 if name != "Pleural Thickening"},
+    "Infiltrate": "Infiltration",
+    "Pleural_Thickening": "Pleural Thickening",
+}
+"""The tables' names of the findings; any other is an error."""
+
+
+def read_nih(root: Path, *, missing: Literal["error", "skip"] = "error") -> SourceSet:
+    """Read ChestX-ray14, or a part of it, from the official tables and images under `root`.
+
+    Images may be PNG or JPEG of any size in any subfolder; they are found by the stem of their
+    name. `missing` says what becomes of rows without an image: an error, or left out with a note.
+    A box on a finding that the labels call absent is kept, and counted in the notes.
+
+    Raises:
+        DataError: a table or image is missing, a row cannot be understood; names file and row.
+    """
+    root = Path(root)
+    table = read_table(_find_table(root), required=("Image Index", "Finding Labels", "Patient ID"))
+    labels = _read_labels(table)
+    boxes, box_notes = _read_boxes(root, labels)
+    images = find_images(root)
+    absent = [name for name in labels if image_stem(name) not in images]
+    notes = list(box_notes)
+    if absent:
+        what = f"{len(absent)} of {len(labels)} images of {table.path.name} are not under {root}"
+        if missing == "error" or len(absent) == len(labels):
+            raise DataError(
+                f"{what}: {listed(absent)}; unpack them there, or pass missing='skip' to leave "
+                f"them out"
+            )
+        notes.append(f"{what}; left out")
+    radiographs = []
+    for name, (row, present) in labels.items():
+        path = only_image(image_stem(name), images)
+        if path is None:
+            continue
+        radiographs.append(
+            Radiograph(
+                image_id=image_stem(name),
+                patient_id=row.fields["Patient ID"],
+                path=path,
+                labels={finding: finding in present for finding in NIH_14},
+                regions=tuple(boxes.get(image_stem(name), ())),
+                region_frame=FRAME,
+            )
+        )
+    contradicted = sum(
+        not radiograph.labels[region.finding]
+        for radiograph in radiographs
+        for region in radiograph.regions
+    )
+    if contradicted:
+        notes.append(f"{contradicted} boxes lie on findings that the labels call absent; kept")
+    return SourceSet(
+        name="NIH ChestX-ray14",
+        findings=NIH_14,
+        radiographs=tuple(radiographs),
+        source="https://nihcc.app.box.com/v/ChestXray-NIHCC",
+        licence="No restrictions; acknowledge the NIH Clinical Center",
+        citation=(
+            "Wang X, Peng Y, Lu L, Lu Z, Bagheri M, Summers RM. ChestX-ray8: Hospital-scale Chest "
+            "X-ray Database and Benchmarks on Weakly-Supervised Classification and Localization "
+            "of Common Thorax Diseases. CVPR 2017."
+        ),
+        notes=tuple(notes),
+    )
+
+
+def _find_table(root: Path) -> Path:
+    for name in LABEL_TABLES:
+        if (root / name).is_file():
+            return root / name
+    for name in LABEL_TABLES:
+        found = sorted(root.rglob(name))
+        if found:
+            return found[0]
+    raise DataError(
+        f"{root}: holds neither {' nor '.join(LABEL_TABLES)}; give the folder of the official "
+        f"download as --root"
+    )
+
+
+def _read_labels(table: Table) -> dict[str, tuple[Row, frozenset[str]]]:
+    labels: dict[str, tuple[Row, frozenset[str]]] = {}
+    faults = []
+    for row in table.rows:
+        where = f"{table.path}, line {row.line}"
+        name, written = row.fields["Image Index"], row.fields["Finding Labels"].split("|")
+        present = [] if written == ["No Finding"] else written
+        unknown = [finding for finding in present if finding not in NAMES]
+        if not name or not row.fields["Patient ID"]:
+            faults.append(f"{where}: no image name or no patient id; fill them in")
+        elif name in labels:
+            faults.append(f"{where}: image {name} is listed twice; drop one of the rows")
+        elif unknown:
+            faults.append(
+                f"{where}: unknown finding {', '.join(map(repr, unknown))} in 'Finding Labels'; "
+                f"known: {', '.join(NAMES)}, or 'No Finding' alone"
+            )
+        else:
+            labels[name] = row, frozenset(NAMES[finding] for finding in present)
+    if faults:
+        raise DataError("\n".join(faults))
+    if not labels:
+        raise DataError(f"{table.path}: lists no image")
+    return labels
+
+
+def _read_boxes(
+    root: Path, labels: Mapping[str, tuple[Row, frozenset[str]]]
+) -> tuple[dict[str, list[Region]], list[str]]:
+    """Boxes by image stem, and notes."""
+    paths = [root / BOX_TABLE] if (root / BOX_TABLE).is_file() else sorted(root.rglob(BOX_TABLE))
+    if not paths:
+        return {}, [f"no {BOX_TABLE} under {root}: no finding has a region"]
+    # The header reads `Bbox [x,y,w,h],,,`: its commas make four columns with these odd names.
+    columns = ("Bbox [x", "y", "w", "h]")
+    table = read_table(paths[0], required=("Image Index", "Finding Label", *columns))
+    known = {image_stem(name) for name in labels}
+    boxes: dict[str, list[Region]] = {}
+    faults, others = [], 0
+    for row in table.rows:
+        where = f"{table.path}, line {row.line}"
+        stem, written = image_stem(row.fields["Image Index"]), row.fields["Finding Label"]
+        try:
+            x, y, width, height = (float(row.fields[column]) for column in columns)
+        except ValueError:
+            faults.append(f"{where}: x, y, w, h must be numbers; correct the row")
+            continue
+        if written not in NAMES:
+            faults.append(f"{where}: unknown finding {written!r}; known: {', '.join(NAMES)}")
+        elif not (width > 0 and height > 0):
+            faults.append(f"{where}: box of {width}×{height} has no area; correct or drop the row")
+        elif stem in known:
+            box = Box(x, y, x + width, y + height)
+            boxes.setdefault(stem, []).append(Region(NAMES[written], box, "NIH radiologist"))
+        else:
+            others += 1
+    if faults:
+        raise DataError("\n".join(faults))
+    return boxes, [f"{others} boxes are of images that the labels do not list"] if others else []

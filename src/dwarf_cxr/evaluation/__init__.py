@@ -1,0 +1,1 @@
+"""Scores, map metrics, references and intervals."""

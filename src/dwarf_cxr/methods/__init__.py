@@ -1,0 +1,30 @@
+"""Methods: one file each, saying in plain sight what the method is made of."""
+
+from dwarf_cxr.config import MethodSettings
+from dwarf_cxr.errors import ConfigError
+from dwarf_cxr.methods import classifier, direct, dwarf, dwarf_prior, gain
+from dwarf_cxr.methods.method import Method
+
+METHODS: tuple[Method, ...] = (
+    dwarf.METHOD,
+    dwarf_prior.METHOD,
+    classifier.METHOD,
+    gain.METHOD,
+    direct.METHOD,
+)
+
+
+def find_method(name: str) -> Method:
+    """The method of that name.
+
+    Raises:
+        ConfigError: unknown; lists the known ones.
+    """
+    for method in METHODS:
+        if method.name == name:
+            return method
+    known = ", ".join(method.name for method in METHODS)
+    raise ConfigError(f"unknown method {name!r}; known: {known}")
+
+
+__all__ = ["METHODS", "Method", "MethodSettings", "find_method"]

@@ -1,0 +1,1 @@
+"""Encoders, the query decoder, disease heads and the classifier made of them."""

@@ -1,0 +1,164 @@
+"""Model folders: config.json, model.safetensors and a model card, written whole or not at all.
+
+The loader never unpickles, and checks the weights' SHA-256, since safetensors do not notice a
+flipped bit.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from dwarf_cxr import __version__
+from dwarf_cxr.config import ModelSettings
+from dwarf_cxr.errors import CheckpointError, DataError
+from dwarf_cxr.files import (
+    atomic_folder,
+    read_json,
+    recover_folder,
+    sha256_of,
+    write_bytes,
+    write_json,
+    write_text,
+)
+from dwarf_cxr.models.image_encoders import rebuild_image_encoder
+from dwarf_cxr.models.outputs import ModelCard
+from dwarf_cxr.models.vlm import VisionLanguageClassifier
+
+FORMAT = "dwarf-cxr model 1"
+
+
+def save_model(model: VisionLanguageClassifier, folder: Path) -> None:
+    """Write `model`, with its card, to `folder`, replacing an earlier one as a whole.
+
+    Raises:
+        CheckpointError: the model has no card yet.
+    """
+    if model.card is None:
+        raise CheckpointError("the model has no card (thresholds, prior); train it before saving")
+    tensors = {key: value.contiguous().cpu() for key, value in model.state_dict().items()}
+    tensors["train_prior"] = torch.from_numpy(model.card.train_prior)
+    card = dataclasses.asdict(model.card)
+    del card["train_prior"]
+    with atomic_folder(folder) as fresh:
+        write_bytes(fresh / "model.safetensors", save_tensors(tensors))
+        write_text(fresh / "README.md", _card_text(model))
+        config = {
+            "format": FORMAT,
+            "version": __version__,
+            "architecture": model.architecture(),
+            "card": card,
+            "sha256": sha256_of(fresh / "model.safetensors"),
+        }
+        write_json(fresh / "config.json", config)
+
+
+def load_model(folder: Path) -> VisionLanguageClassifier:
+    """The model of a run, or of a bare model folder.
+
+    Raises:
+        CheckpointError: no model there, damaged weights, or weights that do not fit; lists every
+            missing, unexpected and mis-shaped key.
+    """
+    folder = Path(folder)
+    if (folder / "config.yaml").is_file():
+        folder = folder / "model"
+        recover_folder(folder)
+    config_file, weights_file = folder / "config.json", folder / "model.safetensors"
+    if not config_file.is_file() or not weights_file.is_file():
+        raise CheckpointError(
+            f"{folder}: no model there (config.json and model.safetensors); "
+            "give a run folder whose training has finished its first evaluation"
+        )
+    try:
+        config = read_json(config_file)
+    except DataError as fault:
+        raise CheckpointError(str(fault)) from None
+    if config.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{config_file}: format {config.get('format')!r}, this version reads {FORMAT!r}"
+        )
+    found = sha256_of(weights_file)
+    if found != config["sha256"]:
+        raise CheckpointError(
+            f"{weights_file}: SHA-256 is {found[:12]}…, config.json says {config['sha256'][:12]}…; "
+            "the file is damaged or was replaced: copy the model folder again"
+        )
+    tensors = load_tensors(weights_file.read_bytes())
+    prior = tensors.pop("train_prior", None)
+    if prior is None:
+        raise CheckpointError(f"{weights_file}: tensor 'train_prior' is missing")
+    model = _empty_model(config["architecture"])
+    _load_strictly(model, tensors, weights_file)
+    model.card = ModelCard(**config["card"], train_prior=prior.numpy())
+    return model.eval()
+
+
+def _empty_model(architecture: dict[str, Any]) -> VisionLanguageClassifier:
+    return VisionLanguageClassifier(
+        ModelSettings.model_validate(architecture["settings"]),
+        rebuild_image_encoder(architecture["image_encoder"]),
+        architecture["findings"],
+        torch.zeros(len(architecture["findings"]), architecture["text_width"]),
+        architecture["image_size"],
+        torch.Generator(),
+    )
+
+
+def _load_strictly(
+    model: VisionLanguageClassifier, tensors: dict[str, torch.Tensor], file: Path
+) -> None:
+    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in tensors.items()}
+    faults = [f"missing {key}" for key in expected.keys() - found.keys()]
+    faults += [f"unexpected {key}" for key in found.keys() - expected.keys()]
+    faults += [
+        f"{key} is {found[key]}, expected {expected[key]}"
+        for key in expected.keys() & found.keys()
+        if found[key] != expected[key]
+    ]
+    if faults:
+        raise CheckpointError(f"{file}: weights do not fit: {'; '.join(sorted(faults))}")
+    model.load_state_dict(tensors)
+
+
+def _card_text(model: VisionLanguageClassifier) -> str:
+    card = model.card
+    if card is None:
+        raise CheckpointError("the model has no card")
+    rows = "\n".join(
+        f"| {name} | {_number(card.score_thresholds.get(name))} "
+        f"| {_number(card.map_thresholds.get(name))} |"
+        for name in model.findings
+    )
+    return f"""---
+library_name: dwarf-cxr
+tags: [chest-x-ray, attention, image-classification]
+---
+# {card.method} on {card.data_name}
+
+A chest X-ray classifier with one attention map per finding, trained by dwarf-cxr {__version__}.
+
+| finding | score threshold | map threshold |
+|---|---|---|
+{rows}
+
+Thresholds were fitted on the validation split (score: largest F1; map: largest mean Dice).
+
+- Method: {card.method}; queries: {card.query_context}; images: {model.image_size} px, grey.
+- Data: {card.data_name}, fingerprint {card.data_fingerprint}; splits {card.splits_sha256}.
+- Architecture: {json.dumps(model.settings.model_dump())}
+
+**Intended use:** research. This is not a medical device: it must not be used to decide about a
+patient. Scores and maps are only known for films like those it was trained on; a map shows where
+the model looked, not why, and part of it can be the usual place of a finding rather than this
+film's (compare the `train_prior` and `shuffled` references of its evaluation).
+"""
+
+
+def _number(value: float | None) -> str:
+    return "not fitted" if value is None else f"{value:.3f}"

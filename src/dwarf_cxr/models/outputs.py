@@ -1,0 +1,65 @@
+"""What a classifier says about radiographs, and what it carries along to say it honestly."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+from torch import Tensor
+
+MapDomain = Literal["simplex", "unit"]
+"""simplex: non-negative, sums to 1 over the grid; unit: each value in [0, 1]."""
+
+
+class Prediction(NamedTuple):
+    """Differentiable output of `forward`."""
+
+    logits: Tensor
+    """(B, C) log-odds that the finding is present."""
+    maps: Tensor
+    """(B, C, h, w) in the domain that `domain` names."""
+    domain: MapDomain
+    extras: dict[str, Tensor]
+
+
+class Outputs(NamedTuple):
+    """What `predict` returns: plain arrays, on the CPU."""
+
+    probability: np.ndarray
+    """(B, C) float64 in [0, 1]."""
+    maps: np.ndarray
+    """(B, C, h, w) float32, unit domain."""
+    extras: dict[str, np.ndarray]
+    """`dwarf-prior`: "prior" (C, h, w) and "evidence" (B, C, h, w), unit domain."""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a trained model must carry so that it can be judged on any data."""
+
+    method: str
+    data_name: str
+    data_fingerprint: str
+    splits_sha256: str
+    query_context: str
+    map_domain: str
+    score_thresholds: dict[str, float | None]
+    """Per finding, fitted on validation (largest F1); None where it could not be fitted."""
+    map_thresholds: dict[str, float | None]
+    """Per finding, the largest mean Dice on validation positives."""
+    prior_thresholds: dict[str, float | None]
+    """The same for `train_prior`."""
+    train_prior: np.ndarray
+    """(C, size, size) float32: mean coverage over training positives that carry regions."""
+
+
+class Classifier(Protocol):
+    """What evaluation, prediction and the pages need of a model."""
+
+    findings: tuple[str, ...]
+    image_size: int
+    card: ModelCard
+
+    def predict(self, pixels: np.ndarray, findings: Sequence[str] | None = None) -> Outputs:
+        """Outputs for uint8 `pixels` (B, size, size); any B, batched internally."""
+        ...

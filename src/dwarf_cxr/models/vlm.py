@@ -1,0 +1,211 @@
+"""The vision-language classifier: encoders, query decoder and disease heads put together."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dwarf_cxr.config import ModelSettings
+from dwarf_cxr.errors import CheckpointError
+from dwarf_cxr.findings import DESCRIPTIONS, select
+from dwarf_cxr.models.decoder import QueryDecoder
+from dwarf_cxr.models.heads import PriorEvidenceHead, build_heads, to_map, to_map_space
+from dwarf_cxr.models.image_encoders import build_image_encoder
+from dwarf_cxr.models.outputs import MapDomain, ModelCard, Outputs, Prediction
+from dwarf_cxr.models.text_encoders import encode_prompts
+
+PREDICT_BATCH = 32
+
+
+class VisionLanguageClassifier(nn.Module):
+    """Asks each finding's prompt of a radiograph: is it there, and where?
+
+    Image tokens and prompt vectors are projected to one width; the decoder lets each prompt attend
+    to the tokens; a linear layer scores the decoded prompt; the finding's head refines its
+    attention map. The maps' grid is the encoder's for images of `image_size`.
+    """
+
+    def __init__(
+        self,
+        settings: ModelSettings,
+        image_encoder: nn.Module,
+        findings: Sequence[str],
+        prompt_features: Float[Tensor, "finding text"],
+        image_size: int,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.findings = tuple(findings)
+        self.image_size = image_size
+        self.card: ModelCard | None = None
+        self.image_encoder = image_encoder
+        self.grid: tuple[int, int] = image_encoder.grid(image_size)  # type: ignore[operator]
+        self.register_buffer("prompt_features", prompt_features.clone())
+        self.image_projection = nn.Linear(image_encoder.width, settings.width)  # type: ignore[arg-type]
+        self.text_projection = nn.Linear(prompt_features.shape[1], settings.width)
+        self.positions = (
+            nn.Parameter(torch.zeros(self.grid[0] * self.grid[1], settings.width))
+            if settings.positions
+            else None
+        )
+        self.decoder = QueryDecoder(
+            settings.width,
+            settings.layers,
+            settings.attention_heads,
+            settings.feedforward,
+            settings.dropout,
+        )
+        self.dropout = nn.Dropout(settings.dropout)
+        self.score = nn.Linear(settings.width, 1)
+        self.heads = build_heads(settings.head, len(self.findings), self.grid, generator)
+        self._initialise(generator)
+
+    @torch.no_grad()
+    def _initialise(self, generator: torch.Generator) -> None:
+        fresh = (self.image_projection, self.text_projection, self.decoder, self.score)
+        for module in (part for root in fresh for part in root.modules()):
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight, generator=generator)
+                nn.init.zeros_(module.bias)
+        if self.positions is not None:
+            nn.init.normal_(self.positions, std=0.02, generator=generator)
+
+    def forward(
+        self,
+        images: Float[Tensor, "batch height width"],
+        findings: Sequence[int] | None = None,
+        prompts: Float[Tensor, "query text"] | None = None,
+    ) -> Prediction:
+        """Scores and maps of `findings` (indices into `self.findings`; default all).
+
+        `prompts` asks with other words than the stored ones, one vector per finding.
+
+        Args:
+            images: grey in [0, 1].
+
+        Returns:
+            Logits (B, C), maps (B, C, h, w); extras "attention" (B, C, h, w), the raw simplex, and
+            for `dwarf-prior` "prior" (C, h, w) and "evidence" (B, C, h, w), both in [0, 1].
+        """
+        asked = list(range(len(self.findings)) if findings is None else findings)
+        text = self.prompt_features[asked] if prompts is None else prompts  # type: ignore[index]
+        tokens = self.image_projection(self.image_encoder(images))
+        if self.positions is not None:
+            tokens = tokens + self.positions
+        decoded, attention, scores = self.decoder(
+            self.text_projection(text), tokens, self.settings.query_context
+        )
+        logits = self.score(self.dropout(decoded)).squeeze(-1)
+        space = self.settings.map_space
+        raw = to_map_space(attention, scores, space)
+        heads = [self.heads[index] for index in asked]
+        refined = torch.stack([head(raw[:, row]) for row, head in enumerate(heads)], dim=1)
+        extras = {"attention": attention.unflatten(-1, self.grid)}
+        if all(isinstance(head, PriorEvidenceHead) for head in heads):
+            evidence = [head.evidence(raw[:, row]) for row, head in enumerate(heads)]
+            extras["evidence"] = torch.stack(evidence, dim=1).sigmoid().unflatten(-1, self.grid)
+            priors = torch.stack([head.prior_logit for head in heads])
+            extras["prior"] = priors.sigmoid().unflatten(-1, self.grid)
+        domain: MapDomain = "simplex" if space == "probability" else "unit"
+        return Prediction(logits, to_map(refined, space).unflatten(-1, self.grid), domain, extras)
+
+    @torch.inference_mode()
+    def predict(
+        self,
+        pixels: np.ndarray,
+        findings: Sequence[str] | None = None,
+        prompts: Mapping[str, str] | None = None,
+    ) -> Outputs:
+        """Probabilities and unit-domain maps for uint8 `pixels` (B, image_size, image_size).
+
+        `prompts` maps a finding to the words it is asked with instead of its stored prompt.
+
+        Raises:
+            ConfigError: a finding the model was not trained on.
+        """
+        names = self.findings if findings is None else findings
+        names = select(names, self.findings, where="predict")
+        asked = [self.findings.index(name) for name in names]
+        vectors = self._prompt_vectors(names, asked, prompts or {})
+        was_training = self.training
+        self.eval()
+        device = self.prompt_features.device
+        parts: list[Prediction] = []
+        for start in range(0, len(pixels), PREDICT_BATCH):
+            chunk = np.ascontiguousarray(pixels[start : start + PREDICT_BATCH])
+            images = torch.from_numpy(chunk).to(device).float() / 255  # type: ignore[arg-type]
+            parts.append(self(images, asked, vectors))
+        self.train(was_training)
+        if not parts:
+            shape = (0, len(names), *self.grid)
+            return Outputs(np.zeros(shape[:2]), np.zeros(shape, dtype=np.float32), {})
+        probability = torch.cat([part.logits for part in parts]).double().sigmoid()
+        maps = torch.cat([part.maps for part in parts]).float()
+        if parts[0].domain == "simplex":
+            maps = simplex_to_unit(maps)
+        extras = {}
+        if "prior" in parts[0].extras:
+            extras["prior"] = parts[0].extras["prior"].float().cpu().numpy()
+            evidence = torch.cat([part.extras["evidence"] for part in parts])
+            extras["evidence"] = evidence.float().cpu().numpy()
+        return Outputs(probability.cpu().numpy(), maps.cpu().numpy(), extras)
+
+    def _prompt_vectors(
+        self, names: Sequence[str], asked: Sequence[int], prompts: Mapping[str, str]
+    ) -> Tensor:
+        vectors = self.prompt_features[list(asked)].clone()  # type: ignore[index]
+        changed = [name for name in names if name in prompts]
+        select(list(prompts), self.findings, where="prompts") if prompts else None
+        if changed:
+            words = encode_prompts(self.settings.text_encoder, [prompts[name] for name in changed])
+            if words.shape[1] != vectors.shape[1]:
+                raise CheckpointError(
+                    f"text encoder {self.settings.text_encoder} gives vectors of "
+                    f"{words.shape[1]} numbers, the model was trained with {vectors.shape[1]}"
+                )
+            rows = [list(names).index(name) for name in changed]
+            vectors[rows] = words.to(vectors)
+        return vectors
+
+    def architecture(self) -> dict[str, Any]:
+        """What `models/checkpoint.py` needs to build the same network without its weights."""
+        return {
+            "settings": self.settings.model_dump(),
+            "image_encoder": self.image_encoder.describe(),  # type: ignore[operator]
+            "findings": list(self.findings),
+            "text_width": self.prompt_features.shape[1],  # type: ignore[union-attr]
+            "image_size": self.image_size,
+        }
+
+
+def simplex_to_unit(maps: Float[Tensor, "batch finding h w"]) -> Float[Tensor, "batch finding h w"]:
+    """r / (1 + r) of the relative attention r = N·A: what an identity head makes of it."""
+    relative = maps * (maps.shape[-1] * maps.shape[-2])
+    return relative / (1 + relative)
+
+
+def prompts_of(findings: Sequence[str], kind: str) -> list[str]:
+    """The words each finding is asked with: its name, or its description where there is one."""
+    if kind == "name":
+        return list(findings)
+    return [DESCRIPTIONS.get(finding, finding) for finding in findings]
+
+
+def build_classifier(
+    settings: ModelSettings, findings: Sequence[str], image_size: int, seed: int
+) -> VisionLanguageClassifier:
+    """A classifier ready to train: pretrained encoders, fresh decoder, identity heads."""
+    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    return VisionLanguageClassifier(
+        settings,
+        build_image_encoder(settings.image_encoder, settings.frozen_layers),
+        findings,
+        encode_prompts(settings.text_encoder, prompts_of(findings, settings.prompts)),
+        image_size,
+        generator,
+    )

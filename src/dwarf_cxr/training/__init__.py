@@ -1,0 +1,1 @@
+"""Schedules, augmentation, checkpoints and the one training loop."""

@@ -1,0 +1,425 @@
+"""The training loop: read it from top to bottom."""
+
+import contextlib
+import itertools
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+import torch
+import torch.distributed
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy, Strategy
+from torch.utils.tensorboard import SummaryWriter
+
+from dwarf_cxr.config import RunConfig, TrainingSettings, differences, load_config, save_config
+from dwarf_cxr.data.batches import RegionTargets, load_batch
+from dwarf_cxr.data.splits import splits_sha256
+from dwarf_cxr.data.store import PreparedData
+from dwarf_cxr.errors import CheckpointError, ConfigError, DataError, TrainingError
+from dwarf_cxr.evaluation.references import mean_coverage
+from dwarf_cxr.files import exclusive, write_csv
+from dwarf_cxr.models.checkpoint import save_model
+from dwarf_cxr.models.heads import PriorEvidenceHead
+from dwarf_cxr.models.vlm import VisionLanguageClassifier, build_classifier
+from dwarf_cxr.objectives.combined import LossSums, combine, loss_sums
+from dwarf_cxr.objectives.label_loss import positive_weights
+from dwarf_cxr.training.augmentation import apply_changes, draw_changes
+from dwarf_cxr.training.optimisation import build_optimizer, rate_factor, set_rates
+from dwarf_cxr.training.schedules import active_findings
+from dwarf_cxr.training.state import Progress, load_state, save_state
+from dwarf_cxr.training.validation import make_card, validate
+
+HISTORY_COLUMNS = (
+    "epoch",
+    "step",
+    "seconds",
+    "finding",
+    "lr",
+    "loss",
+    "dice_loss",
+    "label_loss",
+    "val_auc",
+    "val_dice",
+    "val_hit_rate",
+    "best",
+)
+CHECKPOINT_SECONDS = 120
+"""A state is written at every evaluation, and in between when the last is older than this."""
+
+Report = Callable[[str, int, int], None]
+"""Called with a line of text, the steps done and the steps planned."""
+
+
+@dataclass
+class Interrupt:
+    """Set by SIGTERM and SIGINT: finish the step, write the state, leave."""
+
+    signalled: bool = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Handle the signal."""
+        self.signalled = True
+
+
+def train(config: RunConfig, out: Path, *, resume: bool = False, report: Report) -> None:
+    """Train the run that `config` fixes and write it to `out`.
+
+    Raises:
+        ConfigError: `out` holds a run already, or another than the one to be resumed.
+        DataError: the data changed since, or has no training or validation images.
+        TrainingError: interrupted, or too many steps in a row were not finite.
+    """
+    settings = config.settings.training
+    fabric = Fabric(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        strategy=_strategy(settings),
+        precision=settings.precision,
+    )
+    fabric.launch()
+    lock = exclusive(out) if fabric.global_rank == 0 else contextlib.nullcontext()
+    with lock:
+        _claim(config, out, resume, fabric)
+        _train(fabric, config, out, resume, report)
+
+
+def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: Report) -> None:
+    settings, objective = config.settings.training, config.settings.objective
+    data = PreparedData.open(Path(config.data)).restrict(config.findings)
+    if data.fingerprint != config.data_fingerprint:
+        raise DataError(
+            f"{config.data}: the data set's hash is {data.fingerprint[:12]}…, the run was "
+            f"configured for {config.data_fingerprint[:12]}…; prepare it as it was, or start anew"
+        )
+    train_indices, val_indices = data.indices("train"), data.indices("val")
+    for split, indices in (("train", train_indices), ("val", val_indices)):
+        if not len(indices):
+            raise DataError(f"{config.data}: no image is in the {split} split; prepare it anew")
+
+    model = build_classifier(config.settings.model, config.findings, data.size, config.seed)
+    train_prior = mean_coverage(data, train_indices)
+    _start_from_prior(model, train_prior)
+    optimizer = build_optimizer(model, settings)
+    progress = load_state(out / "last", model, optimizer) if resume else Progress()
+    wrapped, optimizer = fabric.setup(model, optimizer)
+    targets = RegionTargets.of(data, train_indices, objective.map_size)
+    weights = positive_weights(
+        torch.from_numpy(data.labels[train_indices]), objective.positive_weight_cap
+    ).to(fabric.device)
+
+    batches = math.ceil(len(train_indices) / settings.batch_size)
+    shares = settings.devices * settings.accumulate
+    if len(train_indices) // batches < shares:
+        raise ConfigError(
+            f"batch_size = {settings.batch_size} cannot be shared among {settings.devices} devices "
+            f"and {settings.accumulate} micro-batches; raise batch_size"
+        )
+    steps = settings.epochs * batches
+    writer = SummaryWriter(str(out / "tensorboard")) if fabric.global_rank == 0 else None
+    interrupt = Interrupt()
+    estimate = _Estimate(steps, progress.step)
+    started = time.monotonic() - progress.seconds
+    saved = time.monotonic()
+
+    with _handling_signals(interrupt):
+        while progress.epoch < settings.epochs:
+            order = np.random.default_rng([config.seed, progress.epoch]).permutation(train_indices)
+            # parts of nearly equal size: a last batch of one image would only add noise
+            parts = np.array_split(order, batches)
+            while progress.batch < batches:
+                findings = active_findings(
+                    settings.schedule,
+                    epoch=progress.epoch,
+                    step=progress.step,
+                    findings=len(config.findings),
+                )
+                chosen = parts[progress.batch]
+                factor = rate_factor(settings, progress.step, steps)
+                set_rates(optimizer, factor)
+                totals = _step(
+                    fabric,
+                    wrapped,
+                    optimizer,
+                    data,
+                    targets,
+                    chosen,
+                    findings,
+                    weights,
+                    config,
+                    progress.step,
+                )
+                _record(progress, totals, objective.seg_weight, settings.stop_after_bad_steps)
+                progress.batch += 1
+                progress.step += 1
+                progress.seconds = time.monotonic() - started
+                line = estimate.line(progress.step)
+                report(line or _loss_line(progress, settings.epochs), progress.step, steps)
+                if interrupt.signalled or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    saved = time.monotonic()
+                    if fabric.global_rank == 0:
+                        save_state(out / "last", model, optimizer, progress)
+                if interrupt.signalled:
+                    raise TrainingError(
+                        f"{out}: interrupted at step {progress.step} of {steps}; "
+                        "continue with the same command and --resume"
+                    )
+
+            progress.epoch += 1
+            progress.batch = 0
+            last_epoch = progress.epoch == settings.epochs
+            if progress.epoch % settings.evaluate_every and not last_epoch:
+                continue
+            if fabric.global_rank == 0:
+                validation = validate(model, data, val_indices)
+                score = validation.score(objective.seg_weight > 0)
+                best = score is not None and (
+                    progress.best_score is None or score > progress.best_score
+                )
+                if best or not (out / "model").exists():
+                    progress.best_score = score
+                    progress.evaluations_without_gain = 0
+                    model.card = make_card(
+                        config,
+                        data,
+                        splits_sha256(data.image_ids, data.splits),
+                        validation.outputs,
+                        val_indices,
+                        train_prior,
+                    )
+                    save_model(model, out / "model")
+                else:
+                    progress.evaluations_without_gain += 1
+                progress.seconds = time.monotonic() - started
+                row = {
+                    "epoch": progress.epoch,
+                    "step": progress.step,
+                    "seconds": round(progress.seconds, 1),
+                    "finding": ";".join(config.findings[index] for index in findings),
+                    "lr": settings.lr * factor,
+                    **_means(progress, objective.seg_weight),
+                    "val_auc": validation.auc,
+                    "val_dice": validation.dice,
+                    "val_hit_rate": validation.hit_rate,
+                    "best": int(best),
+                }
+                progress.history.append(row)
+                progress.sums = {}
+                write_csv(out / "history.csv", HISTORY_COLUMNS, progress.history)
+                if writer is not None:
+                    _log(writer, row)
+                save_state(out / "last", model, optimizer, progress)
+                saved = time.monotonic()
+                report(_epoch_line(row, settings.epochs), progress.step, steps)
+            progress = fabric.broadcast(progress)
+            if settings.patience and progress.evaluations_without_gain >= settings.patience:
+                report(
+                    f"stopped: {settings.patience} evaluations without a better one", steps, steps
+                )
+                break
+    if writer is not None:
+        writer.close()
+
+
+def _step(
+    fabric: Fabric,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data: PreparedData,
+    targets: RegionTargets,
+    chosen: np.ndarray,
+    findings: tuple[int, ...],
+    weights: torch.Tensor,
+    config: RunConfig,
+    step: int,
+) -> LossSums | None:
+    """One optimiser step on this process's share of a batch.
+
+    Losses are divided by the counts of the whole batch, and DDP's averaging over processes is
+    undone, so that the gradient is the one that a single process would compute.
+
+    Returns:
+        Sums and counts over the whole batch; None if the step was skipped as not finite.
+    """
+    settings, objective = config.settings.training, config.settings.objective
+    generator = torch.Generator().manual_seed(_seed(config.seed, 1, step))
+    changes = draw_changes(settings, len(chosen), generator)
+    # dropout draws from torch's own generator; each process needs its own numbers
+    torch.manual_seed(_seed(config.seed, 2 + fabric.global_rank, step))
+
+    mine = _shares(len(chosen), fabric.world_size)[fabric.global_rank]
+    batch = load_batch(data, targets, chosen, findings)
+    pairs = batch.supervised.sum().float().to(fabric.device)
+    labels = (~torch.isnan(batch.labels)).sum().float().to(fabric.device)
+    active = list(findings)
+    totals = [torch.zeros((), device=fabric.device) for _ in range(2)]
+    parts = _shares(mine.stop - mine.start, settings.accumulate)
+    optimizer.zero_grad()
+    for number, part in enumerate(parts):
+        rows = slice(mine.start + part.start, mine.start + part.stop)
+        images, regions = apply_changes(
+            batch.images[rows].to(fabric.device),
+            batch.regions[rows].to(fabric.device),
+            type(changes)(*(change.to(fabric.device) for change in changes.rows(rows))),
+        )
+        with fabric.no_backward_sync(model, enabled=number < len(parts) - 1):  # type: ignore[arg-type]
+            prediction = model(images, active)
+            sums = loss_sums(
+                prediction.logits.float(),
+                prediction.maps.float(),
+                batch.labels[rows].to(fabric.device),
+                regions,
+                batch.supervised[rows].to(fabric.device),
+                weights[active],
+                objective,
+            )
+            fabric.backward(combine(sums, pairs, labels, objective) * fabric.world_size)
+        totals[0] += sums.dice.detach()
+        totals[1] += sums.label.detach()
+
+    dice, label = (fabric.all_reduce(total, reduce_op="sum") for total in totals)
+    norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    if not bool(torch.isfinite(norm) & torch.isfinite(dice) & torch.isfinite(label)):
+        optimizer.zero_grad()
+        return None
+    torch.nn.utils.clip_grads_with_norm_(
+        [p for p in model.parameters() if p.grad is not None], settings.clip, norm
+    )
+    optimizer.step()
+    return LossSums(dice, pairs, label, labels)
+
+
+def _strategy(settings: TrainingSettings) -> str | Strategy:
+    if settings.devices == 1:
+        return "auto"
+    # a cyclic step leaves the other findings' heads without a gradient
+    return DDPStrategy(find_unused_parameters=True)
+
+
+def _claim(config: RunConfig, out: Path, resume: bool, fabric: Fabric) -> None:
+    if fabric.global_rank == 0:
+        file = out / "config.yaml"
+        if resume:
+            if not file.is_file():
+                raise CheckpointError(f"{out}: no run to resume there; train without --resume")
+            changed = differences(load_config(file), config)
+            if changed:
+                raise ConfigError(
+                    f"{out}: cannot resume, the run was configured otherwise: {'; '.join(changed)}"
+                )
+        elif file.exists():
+            raise ConfigError(
+                f"{out}: a run is there already; add --resume to continue it, or choose another "
+                "folder"
+            )
+        else:
+            save_config(config, file)
+    fabric.barrier()
+
+
+def _start_from_prior(model: VisionLanguageClassifier, train_prior: np.ndarray) -> None:
+    rows, columns = model.grid
+    prior = torch.from_numpy(train_prior)[:, None]
+    cells = torch.nn.functional.adaptive_avg_pool2d(prior, (rows, columns))[:, 0]
+    for head, finding_prior in zip(model.heads, cells, strict=True):
+        if isinstance(head, PriorEvidenceHead):
+            head.set_prior(finding_prior.flatten())
+
+
+def _seed(seed: int, stream: int, step: int) -> int:
+    return int(np.random.SeedSequence([seed, stream, step]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _shares(count: int, parts: int) -> list[slice]:
+    edges = [count * part // parts for part in range(parts + 1)]
+    return [slice(begin, end) for begin, end in itertools.pairwise(edges)]
+
+
+def _record(
+    progress: Progress, totals: LossSums | None, seg_weight: float, bad_steps_allowed: int
+) -> None:
+    if totals is None:
+        progress.bad_steps += 1
+        if progress.bad_steps >= bad_steps_allowed:
+            raise TrainingError(
+                f"loss or gradient was not finite in {progress.bad_steps} steps in a row "
+                f"(step {progress.step}); the last good state is kept: lower lr or encoder_lr"
+            )
+        return
+    progress.bad_steps = 0
+    for name, value in totals._asdict().items():
+        progress.sums[name] = progress.sums.get(name, 0.0) + float(value)
+
+
+def _means(progress: Progress, seg_weight: float) -> dict[str, float | None]:
+    sums = progress.sums
+    if not sums:
+        return {"loss": None, "dice_loss": None, "label_loss": None}
+    dice = sums["dice"] / sums["pairs"] if sums["pairs"] else None
+    label = sums["label"] / max(sums["labels"], 1)
+    loss = seg_weight * (dice or 0.0) + (1 - seg_weight) * label
+    return {"loss": loss, "dice_loss": dice, "label_loss": label}
+
+
+@contextlib.contextmanager
+def _handling_signals(interrupt: Interrupt) -> Iterator[None]:
+    """Route SIGTERM and SIGINT to `interrupt`; a training outside the main thread cannot."""
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, interrupt) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+class _Estimate:
+    """Tells once, after a few steps, how long the training will take."""
+
+    STEPS = 4
+
+    def __init__(self, steps: int, done: int) -> None:
+        self.steps, self.first = steps, done
+        self.started: float | None = None
+
+    def line(self, step: int) -> str | None:
+        # the first step pays for memory and thread start-up
+        if step == self.first + 1:
+            self.started = time.monotonic()
+        if step != self.first + 1 + self.STEPS or self.started is None:
+            return None
+        per_step = (time.monotonic() - self.started) / self.STEPS
+        minutes = (self.steps - step) * per_step / 60
+        return f"estimated training time: {minutes:.1f} minutes ({per_step:.2f} s a step)"
+
+
+def _loss_line(progress: Progress, epochs: int) -> str:
+    sums = progress.sums
+    label = sums["label"] / max(sums["labels"], 1) if sums else math.nan
+    return f"epoch {progress.epoch + 1}/{epochs} label loss {label:.3f}"
+
+
+def _epoch_line(row: dict[str, object], epochs: int) -> str:
+    values = " ".join(
+        f"{name.removeprefix('val_')} {value:.3f}" if isinstance(value, float) else f"{name} -"
+        for name, value in row.items()
+        if name.startswith("val_")
+    )
+    return f"epoch {row['epoch']}/{epochs} validation: {values}" + (" *" if row["best"] else "")
+
+
+def _log(writer: SummaryWriter, row: dict[str, object]) -> None:
+    for name, value in row.items():
+        if isinstance(value, int | float) and name not in ("epoch", "step"):
+            writer.add_scalar(name, value, row["step"])
+    writer.flush()

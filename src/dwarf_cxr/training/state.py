@@ -1,0 +1,97 @@
+"""The state of an interrupted training, from which it continues bit-identically.
+
+Random numbers are drawn from generators seeded by (seed, step), so that the position alone
+restores them; tensors go to safetensors and nothing is ever unpickled.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import nn
+
+from dwarf_cxr.errors import CheckpointError
+from dwarf_cxr.files import (
+    atomic_folder,
+    read_json,
+    recover_folder,
+    sha256_of,
+    write_bytes,
+    write_json,
+)
+
+
+@dataclass
+class Progress:
+    """Where a training stands; everything that is not a tensor."""
+
+    epoch: int = 0
+    batch: int = 0
+    """Batches of this epoch that are done."""
+    step: int = 0
+    """Optimiser steps since the start, skipped ones included."""
+    bad_steps: int = 0
+    """Consecutive steps skipped because the loss or a gradient was not finite."""
+    best_score: float | None = None
+    evaluations_without_gain: int = 0
+    seconds: float = 0.0
+    """Training time so far, evaluations included."""
+    sums: dict[str, float] = field(default_factory=dict)
+    """Loss sums and counts of the epoch so far."""
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def save_state(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
+) -> None:
+    """Write everything a resume needs to `folder`, replacing the earlier state as a whole."""
+    state = optimizer.state_dict()["state"]
+    tensors = {f"model/{key}": value for key, value in model.state_dict().items()}
+    tensors |= {
+        f"optimizer/{index}/{key}": value
+        for index, slots in state.items()
+        for key, value in slots.items()
+    }
+    contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    with atomic_folder(folder) as fresh:
+        write_bytes(fresh / "state.safetensors", save_tensors(contiguous))
+        progress_json = json.loads(json.dumps(asdict(progress)))
+        write_json(
+            fresh / "progress.json",
+            {"sha256": sha256_of(fresh / "state.safetensors"), "progress": progress_json},
+        )
+
+
+def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+    """Restore `model` and `optimizer` and return where the training stood.
+
+    Raises:
+        CheckpointError: nothing to resume, or the state is damaged.
+    """
+    recover_folder(folder)
+    weights = folder / "state.safetensors"
+    if not weights.is_file() or not (folder / "progress.json").is_file():
+        raise CheckpointError(f"{folder}: no training state to resume; train without --resume")
+    record = read_json(folder / "progress.json")
+    if sha256_of(weights) != record["sha256"]:
+        raise CheckpointError(
+            f"{weights}: its SHA-256 is not the recorded one, the file is damaged; "
+            "restore it, or train again into another folder"
+        )
+    tensors = load_tensors(weights.read_bytes())
+    model.load_state_dict(
+        {key.removeprefix("model/"): tensors[key] for key in tensors if key.startswith("model/")}
+    )
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in tensors.items():
+        kind, _, rest = key.partition("/")
+        if kind == "optimizer":
+            index, _, slot = rest.partition("/")
+            state.setdefault(int(index), {})[slot] = value
+    whole = optimizer.state_dict()
+    optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
+    return Progress(**record["progress"])
