@@ -211,7 +211,7 @@ def _parse_assignment(assignment: str) -> tuple[str, Any]:
 
 
 def _locate(key: str) -> tuple[str, str]:
-    sections = {
+    sections: dict[str, type[BaseModel]] = {
         "model": ModelSettings,
         "objective": ObjectiveSettings,
         "training": TrainingSettings,

@@ -128,8 +128,8 @@ def shapes_from_coco(annotation: Mapping[str, Any], where: str) -> tuple[Shape, 
     except DataError as fault:
         raise DataError(f"{where}: {fault}") from None
     for shape in shapes:
-        if fault := fault_of(shape):
-            raise DataError(f"{where}: {fault}; correct or drop the annotation")
+        if wrong := fault_of(shape):
+            raise DataError(f"{where}: {wrong}; correct or drop the annotation")
     return tuple(shapes)
 
 
@@ -274,7 +274,7 @@ def _radiograph(
     if not isinstance(written, Mapping):
         raise DataError(f"{where}: 'labels' must map findings to 1 or 0")
     for finding, value in written.items():
-        name = SYNONYMS.get(finding, finding)
+        name = SYNONYMS.get(str(finding), str(finding))
         if name not in names.values():
             raise DataError(f"{where}: label of the unknown finding {finding!r}; add a category")
         if isinstance(value, float) or value not in (0, 1):

@@ -56,8 +56,7 @@ def fault_of(shape: Shape) -> str | None:
             return f"polygon of shape {shape.points.shape} needs at least three (x, y) points"
         if not np.isfinite(shape.points).all():
             return "polygon has a coordinate that is not finite"
-        # A folded outline can have a signed area of zero and still enclose something.
-        if area(shape) == 0 and not _fill_bounds(shape).any():
+        if area(shape) == 0:
             return "polygon has no area"
     else:
         if any(count < 0 for count in shape.counts):
@@ -78,6 +77,17 @@ def is_inside(shape: Shape, frame: Frame) -> bool:
     return box.x1 >= 0 and box.y1 >= 0 and box.x2 <= width and box.y2 <= height
 
 
+def covers_anything(shape: Shape, frame: Frame) -> bool:
+    """Whether `shape` covers any of `frame`: a box any area, others the centre of a pixel.
+
+    Raises:
+        DataError: a mask's size is not that of `frame`.
+    """
+    if isinstance(shape, Box):
+        return area(shape) > 0
+    return bool(_paint([shape], frame, _pixel_bounds([shape], frame)).any())
+
+
 def clip(shape: Shape, frame: Frame) -> Shape | None:
     """The part of a box or polygon inside `frame`, None when there is none; masks as they are.
 
@@ -85,7 +95,7 @@ def clip(shape: Shape, frame: Frame) -> Shape | None:
     """
     if isinstance(shape, Mask) or is_inside(shape, frame):
         return shape
-    width, height = frame
+    width, height = map(float, frame)
     if isinstance(shape, Box):
         cut = Box(
             min(max(shape.x1, 0.0), width),
@@ -95,8 +105,8 @@ def clip(shape: Shape, frame: Frame) -> Shape | None:
         )
         return cut if area(cut) > 0 else None
     points = shape.points.astype(np.float64)
-    for axis, limit, sign in ((0, 0, 1), (0, width, -1), (1, 0, 1), (1, height, -1)):
-        points = _cut(points, axis, float(limit), sign)
+    for axis, limit, sign in ((0, 0.0, 1), (0, width, -1), (1, 0.0, 1), (1, height, -1)):
+        points = _cut(points, axis, limit, sign)
         if len(points) < 3:
             return None
     return Polygon(points) if area(Polygon(points)) > 0 else None
@@ -252,14 +262,6 @@ def _fill(
     winding = np.zeros((height, width + 1), dtype=np.int32)
     np.add.at(winding, (row, column), np.where(downward, 1, -1)[edge])
     return np.cumsum(winding, axis=1)[:, :width] != 0
-
-
-def _fill_bounds(polygon: Polygon) -> Bool[np.ndarray, "rows columns"]:
-    """A polygon filled on the pixels of its own bounding box."""
-    box = bounding_box(polygon)
-    left, top = math.floor(box.x1), math.floor(box.y1)
-    size = math.ceil(box.x2) - left, math.ceil(box.y2) - top
-    return _fill(polygon.points.astype(np.float64) - (left, top), *size)
 
 
 def _check_size(mask: Mask, frame: Frame) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dwarf_cxr.data.coco import AnnotatedImage, to_coco
-from dwarf_cxr.data.geometry import Frame, clip, fault_of, is_inside, scale
+from dwarf_cxr.data.geometry import Frame, clip, covers_anything, fault_of, is_inside, scale
 from dwarf_cxr.data.images import decode_grey, is_constant, read_content, resize
 from dwarf_cxr.data.records import Mask, Radiograph, Region, SourceSet
 from dwarf_cxr.data.rows import listed
@@ -177,7 +177,7 @@ def _decode_all(
         return _Film(sha256(content).hexdigest(), (width, height), is_constant(grey))
 
     films = []
-    pool = ThreadPoolExecutor(workers or len(os.sched_getaffinity(0)))
+    pool = ThreadPoolExecutor(workers or _usable_cores())
     try:
         with _shown(progress) as show:
             for film in pool.map(decode, range(len(radiographs))):
@@ -187,6 +187,12 @@ def _decode_all(
         pool.shutdown(cancel_futures=True)
     pixels.flush()
     return films
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextmanager
@@ -293,7 +299,7 @@ def _placed(
         if not is_inside(shape, given):
             warnings.append(f"{where}: reached out of the {given[0]}×{given[1]} image; clipped")
         scaled = scale(inside, given, frame)
-        if fault_of(scaled):
+        if not covers_anything(scaled, frame):
             warnings.append(f"{where}: smaller than a pixel of the image; dropped")
             continue
         placed.append(Region(region.finding, scaled, region.annotator, region.kind))
@@ -314,11 +320,12 @@ def _write_tables(
     images = []
     for one, film, split, drawn in zip(radiographs, films, splits, regions, strict=True):
         width, height = film.frame
+        original = str(one.path.absolute())
         row: dict[str, Any] = {
             "image_id": one.image_id,
             "patient_id": one.patient_id,
             "split": split,
-            "source": str(one.path),
+            "source": original,
             "sha256": film.sha256,
             "width": width,
             "height": height,
@@ -329,7 +336,7 @@ def _write_tables(
             row[finding] = int(one.labels[finding]) if finding in one.labels else None
         rows.append(row)
         images.append(
-            AnnotatedImage(one.image_id, str(one.path), width, height, one.patient_id, split, drawn)
+            AnnotatedImage(one.image_id, original, width, height, one.patient_id, split, drawn)
         )
     text_column = ("text",) if has_text else ()
     write_csv(out / IMAGES_FILE, (*IMAGE_COLUMNS, *text_column, *findings), rows)

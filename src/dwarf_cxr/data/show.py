@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patches import Polygon as PolygonPatch
+from matplotlib.patheffects import Normal, Stroke
 
 from dwarf_cxr.data.geometry import decode_mask
 from dwarf_cxr.data.records import Box, Mask, Region
@@ -27,6 +28,9 @@ LineStyle = Literal["solid"] | tuple[float, Sequence[float]]
 
 LINE_STYLES: tuple[LineStyle, ...] = ("solid", (0, (4, 1.5)))
 """A second round of the colours is dashed: fourteen findings stay distinct."""
+
+HALO = [Stroke(linewidth=3.2, foreground="#000000"), Normal()]
+"""A dark rim, so that every colour stands out from bright bone and mediastinum as well."""
 
 BACKGROUND, FOREGROUND, QUIET = "#111111", "#f2f2f2", "#b0b0b0"
 COLUMNS = 6
@@ -47,8 +51,8 @@ def contact_sheet(data: PreparedData, out: Path, *, images: int = 24) -> None:
     lines = -(-len(chosen) // columns)
     shown = [finding for finding in data.findings if any(data.regions(i, finding) for i in chosen)]
     legend_columns = max(1, min(len(shown), columns))
-    legend_inches = 0.55 + 0.26 * -(-max(len(shown), 1) // legend_columns)
-    width, height = 2.3 * columns, 2.85 * lines + legend_inches + 0.55
+    legend_inches = 0.3 + 0.2 * -(-max(len(shown), 1) // legend_columns)
+    width, height = 2.3 * columns, 2.8 * lines + legend_inches + 0.5
     figure = Figure(figsize=(width, height), facecolor=BACKGROUND, dpi=110)
     FigureCanvasAgg(figure)
     axes = figure.subplots(lines, columns, squeeze=False).reshape(-1)
@@ -56,12 +60,12 @@ def contact_sheet(data: PreparedData, out: Path, *, images: int = 24) -> None:
         left=0.01,
         right=0.99,
         top=1 - 0.5 / height,
-        bottom=(legend_inches + 0.35) / height,
+        bottom=(legend_inches + 0.4) / height,
         wspace=0.05,
         hspace=0.24,
     )
     for axis, index in zip(axes, chosen, strict=False):
-        _draw_film(axis, data, int(index))
+        _draw_film(axis, data, int(index), shown)
     for axis in axes[len(chosen) :]:
         axis.set_axis_off()
     figure.suptitle(
@@ -72,8 +76,9 @@ def contact_sheet(data: PreparedData, out: Path, *, images: int = 24) -> None:
     )
     if shown:
         figure.legend(
-            handles=[_legend_line(data.findings, finding) for finding in shown],
+            handles=[_legend_line(shown, finding) for finding in shown],
             loc="lower center",
+            bbox_to_anchor=(0.5, 0.1 / height),
             ncols=legend_columns,
             frameon=False,
             labelcolor=FOREGROUND,
@@ -103,7 +108,7 @@ def _choose(data: PreparedData, images: int) -> Int64[np.ndarray, "chosen"]:
     return np.array(list(chosen), dtype=np.int64)
 
 
-def _draw_film(axis: Axes, data: PreparedData, index: int) -> None:
+def _draw_film(axis: Axes, data: PreparedData, index: int, shown: Sequence[str]) -> None:
     """One film in its true proportions, with its regions and its positive labels."""
     width, height = int(data.widths[index]), int(data.heights[index])
     axis.imshow(data.pixels[index], cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0))
@@ -113,9 +118,9 @@ def _draw_film(axis: Axes, data: PreparedData, index: int) -> None:
     axis.set_yticks([])
     for spine in axis.spines.values():
         spine.set_visible(False)
-    for finding in data.findings:
+    for finding in shown:
         for region in data.regions(index, finding):
-            _draw_region(axis, region, *_style(data.findings, finding))
+            _draw_region(axis, region, *_style(shown, finding))
     present = [
         finding
         for finding, label in zip(data.findings, data.labels[index], strict=True)
@@ -135,7 +140,7 @@ def _draw_film(axis: Axes, data: PreparedData, index: int) -> None:
 def _draw_region(axis: Axes, region: Region, colour: str, style: LineStyle) -> None:
     shape = region.shape
     if isinstance(shape, Mask):
-        axis.contour(
+        contour = axis.contour(
             np.arange(shape.width) + 0.5,
             np.arange(shape.height) + 0.5,
             decode_mask(shape).astype(float),
@@ -144,12 +149,14 @@ def _draw_region(axis: Axes, region: Region, colour: str, style: LineStyle) -> N
             linestyles=[style],
             linewidths=[1.5],
         )
+        contour.set_path_effects(HALO)
         return
     if isinstance(shape, Box):
         corners = (shape.x1, shape.y1), shape.x2 - shape.x1, shape.y2 - shape.y1
         outline: Patch = Rectangle(*corners)
     else:
         outline = PolygonPatch(shape.points, closed=True)
+    outline.set_path_effects(HALO)
     outline.set(fill=False, edgecolor=colour, linestyle=style, linewidth=1.5)
     axis.add_patch(outline)
 

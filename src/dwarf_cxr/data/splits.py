@@ -113,8 +113,8 @@ def assign_splits(
         for index, split in zip(training, carved, strict=True):
             splits[index] = split
         notes.append(
-            f"no validation split given: {VAL_FRACTION:.0%} of the training patients were taken "
-            f"with seed {seed}"
+            f"no validation split given: {splits.count('val')} of {len(training)} training images "
+            f"were taken, by patient, with seed {seed}"
         )
     return tuple(splits), tuple(notes)
 
@@ -157,7 +157,9 @@ def _stratify(
     seed: int,
 ) -> tuple[str, ...]:
     """Splits by patient that keep each finding, and each finding's regions, in proportion."""
-    patients = {one.patient_id: index for index, one in _first_of_each_patient(radiographs)}
+    # Sorted, so that the order in which a reader met the images does not matter.
+    ordered = sorted({one.patient_id for one in radiographs})
+    patients = {patient_id: index for index, patient_id in enumerate(ordered)}
     counts = np.zeros((len(patients), 2 * len(findings)), dtype=np.int64)
     images = np.zeros(len(patients), dtype=np.int64)
     for one in radiographs:
@@ -168,13 +170,12 @@ def _stratify(
             counts[patient, column] += one.labels.get(finding) is True
             counts[patient, len(findings) + column] += finding in boxed
     chosen = iterative_stratification(counts, images, fractions, np.random.default_rng(seed))
+    # A handful of patients can leave a wanted split empty: it then gets one of the fullest.
+    for part, share in enumerate(fractions):
+        sizes = np.bincount(chosen, minlength=len(fractions))
+        if share > 0 and sizes[part] == 0 and sizes.max() > 1:
+            chosen[np.flatnonzero(chosen == sizes.argmax())[-1]] = part
     return tuple(SPLITS[chosen[patients[one.patient_id]]] for one in radiographs)
-
-
-def _first_of_each_patient(radiographs: Sequence[Radiograph]) -> list[tuple[int, Radiograph]]:
-    firsts = {one.patient_id: one for one in reversed(radiographs)}
-    ordered = sorted(firsts.values(), key=lambda one: one.patient_id)
-    return list(enumerate(ordered))
 
 
 def iterative_stratification(

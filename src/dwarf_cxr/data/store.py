@@ -1,6 +1,7 @@
 """A prepared data set: what the files of a DATA folder hold, read once and never changed."""
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,7 +41,8 @@ class PreparedData:
     """One DATA folder; all sequences are in the order of images.csv.
 
     `sources` are the original files, `widths` and `heights` theirs; `labels` are 1, 0 or NaN
-    (never assessed); `fingerprint` is the SHA-256 of dataset.json, which holds those of the rest.
+    (never assessed); `fingerprint` hashes all that a result can depend on, and so not where the
+    original files lie.
     """
 
     folder: Path
@@ -110,7 +112,7 @@ class PreparedData:
             labels=_labels(table, findings),
             texts=tuple(record.get("text") or None for record in records),
             pixels=pixels,
-            fingerprint=sha256_of(folder / DATASET_FILE),
+            fingerprint=_fingerprint(records, hashes),
             regions_by_image=_regions(folder / REGIONS_FILE, len(records)),
         )
 
@@ -128,7 +130,7 @@ class PreparedData:
         """Indices of the images of a split, in order; empty when there are none."""
         return np.flatnonzero(np.array(self.splits, dtype=object) == split).astype(np.int64)
 
-    def regions(self, index: int, finding: str) -> tuple[Region, ...]:
+    def regions(self, index: int | np.integer, finding: str) -> tuple[Region, ...]:
         """The regions of a finding in an image, in pixels of the original image."""
         drawn = self.regions_by_image.get(int(index), ())
         return tuple(region for region in drawn if region.finding == finding)
@@ -143,10 +145,18 @@ class PreparedData:
                     has[index, column[region.finding]] = True
         return has
 
-    def coverage(self, index: int, finding: str, size: int) -> Float32[np.ndarray, "{size} {size}"]:
+    def coverage(
+        self, index: int | np.integer, finding: str, size: int
+    ) -> Float32[np.ndarray, "{size} {size}"]:
         """The share of each cell of a size×size grid that the union of the regions covers."""
         frame = (int(self.widths[index]), int(self.heights[index]))
         return coverage(self.regions(index, finding), frame, size)
+
+
+def _fingerprint(records: Sequence[Mapping[str, str]], hashes: Mapping[str, str]) -> str:
+    rows = [[value for key, value in record.items() if key != "source"] for record in records]
+    files = {name: value for name, value in hashes.items() if name != IMAGES_FILE}
+    return hashlib.sha256(json.dumps([files, rows], sort_keys=True).encode()).hexdigest()
 
 
 def _has_leftovers(folder: Path) -> bool:

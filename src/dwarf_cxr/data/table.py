@@ -18,6 +18,7 @@ from dwarf_cxr.data.geometry import fault_of
 from dwarf_cxr.data.images import find_images, image_stem, only_image
 from dwarf_cxr.data.records import Box, Radiograph, Region, SourceSet
 from dwarf_cxr.data.rows import Row, Table, listed, read_table
+from dwarf_cxr.data.splits import NAMES as SPLIT_NAMES
 from dwarf_cxr.errors import DataError, DwarfError
 from dwarf_cxr.findings import SYNONYMS
 
@@ -141,6 +142,9 @@ def _radiograph(
         faults.append(f"{where}: neither 'image_id' nor 'path' is filled in")
     if not row.fields["patient_id"]:
         faults.append(f"{where}: 'patient_id' is empty; fill it in")
+    split = row.fields.get("split") or None
+    if split is not None and split.lower() not in SPLIT_NAMES:
+        faults.append(f"{where}, column 'split': {split!r}; write train, val or test")
     labels = {}
     for column, finding in findings.items():
         written = row.fields[column]
@@ -166,7 +170,7 @@ def _radiograph(
         patient_id=row.fields["patient_id"],
         path=path,
         labels=labels,
-        split=row.fields.get("split") or None,
+        split=None if split is None else SPLIT_NAMES[split.lower()],
         text=row.fields.get("text") or None,
     )
 

@@ -78,7 +78,9 @@ class EfficientNetLite0(nn.Module):
     Module names are those of the published weights, which load without a translation table.
     Batch norm keeps its ImageNet statistics: a result then depends neither on the batch nor on how
     it is spread over processes. The first `frozen_layers` blocks take most of the time, at the
-    largest maps; frozen, they cost no backward pass and their batch norms fold away.
+    largest maps; frozen, they cost no backward pass and their batch norms fold away. Depthwise
+    kernels stay fixed everywhere: they hold 6 % of the weights, and on a CPU the gradient of these
+    few numbers takes as long as all the rest of the backward pass.
     """
 
     width = 112 + 320
@@ -127,6 +129,8 @@ class EfficientNetLite0(nn.Module):
             for block in self._blocks[: self.frozen_layers]:
                 block.fold_batch_norm()  # type: ignore[operator]
                 block.requires_grad_(False)
+        for block in self._blocks:
+            block._depthwise_conv.requires_grad_(False)  # type: ignore[union-attr]
         return self
 
     def grid(self, image_size: int) -> tuple[int, int]:

@@ -44,6 +44,7 @@ class VisionLanguageClassifier(nn.Module):
         self.card: ModelCard | None = None
         self.image_encoder = image_encoder
         self.grid: tuple[int, int] = image_encoder.grid(image_size)  # type: ignore[operator]
+        self.prompt_features: Tensor
         self.register_buffer("prompt_features", prompt_features.clone())
         self.image_projection = nn.Linear(image_encoder.width, settings.width)  # type: ignore[arg-type]
         self.text_projection = nn.Linear(prompt_features.shape[1], settings.width)
@@ -92,7 +93,7 @@ class VisionLanguageClassifier(nn.Module):
             for `dwarf-prior` "prior" (C, h, w) and "evidence" (B, C, h, w), both in [0, 1].
         """
         asked = list(range(len(self.findings)) if findings is None else findings)
-        text = self.prompt_features[asked] if prompts is None else prompts  # type: ignore[index]
+        text = self.prompt_features[asked] if prompts is None else prompts
         tokens = self.image_projection(self.image_encoder(images))
         if self.positions is not None:
             tokens = tokens + self.positions
@@ -106,9 +107,9 @@ class VisionLanguageClassifier(nn.Module):
         refined = torch.stack([head(raw[:, row]) for row, head in enumerate(heads)], dim=1)
         extras = {"attention": attention.unflatten(-1, self.grid)}
         if all(isinstance(head, PriorEvidenceHead) for head in heads):
-            evidence = [head.evidence(raw[:, row]) for row, head in enumerate(heads)]
+            evidence = [head.evidence(raw[:, row]) for row, head in enumerate(heads)]  # type: ignore[operator]
             extras["evidence"] = torch.stack(evidence, dim=1).sigmoid().unflatten(-1, self.grid)
-            priors = torch.stack([head.prior_logit for head in heads])
+            priors = torch.stack([head.prior_logit for head in heads])  # type: ignore[misc]
             extras["prior"] = priors.sigmoid().unflatten(-1, self.grid)
         domain: MapDomain = "simplex" if space == "probability" else "unit"
         return Prediction(logits, to_map(refined, space).unflatten(-1, self.grid), domain, extras)
@@ -137,7 +138,7 @@ class VisionLanguageClassifier(nn.Module):
         parts: list[Prediction] = []
         for start in range(0, len(pixels), PREDICT_BATCH):
             chunk = np.ascontiguousarray(pixels[start : start + PREDICT_BATCH])
-            images = torch.from_numpy(chunk).to(device).float() / 255  # type: ignore[arg-type]
+            images = torch.from_numpy(chunk).to(device).float() / 255
             parts.append(self(images, asked, vectors))
         self.train(was_training)
         if not parts:
@@ -157,7 +158,7 @@ class VisionLanguageClassifier(nn.Module):
     def _prompt_vectors(
         self, names: Sequence[str], asked: Sequence[int], prompts: Mapping[str, str]
     ) -> Tensor:
-        vectors = self.prompt_features[list(asked)].clone()  # type: ignore[index]
+        vectors = self.prompt_features[list(asked)].clone()
         changed = [name for name in names if name in prompts]
         select(list(prompts), self.findings, where="prompts") if prompts else None
         if changed:
@@ -177,7 +178,7 @@ class VisionLanguageClassifier(nn.Module):
             "settings": self.settings.model_dump(),
             "image_encoder": self.image_encoder.describe(),  # type: ignore[operator]
             "findings": list(self.findings),
-            "text_width": self.prompt_features.shape[1],  # type: ignore[union-attr]
+            "text_width": self.prompt_features.shape[1],
             "image_size": self.image_size,
         }
 

@@ -5,7 +5,7 @@ import itertools
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -29,6 +29,7 @@ from dwarf_cxr.models.heads import PriorEvidenceHead
 from dwarf_cxr.models.vlm import VisionLanguageClassifier, build_classifier
 from dwarf_cxr.objectives.combined import LossSums, combine, loss_sums
 from dwarf_cxr.objectives.label_loss import positive_weights
+from dwarf_cxr.progress import Report
 from dwarf_cxr.training.augmentation import apply_changes, draw_changes
 from dwarf_cxr.training.optimisation import build_optimizer, rate_factor, set_rates
 from dwarf_cxr.training.schedules import active_findings
@@ -51,9 +52,6 @@ HISTORY_COLUMNS = (
 )
 CHECKPOINT_SECONDS = 120
 """A state is written at every evaluation, and in between when the last is older than this."""
-
-Report = Callable[[str, int, int], None]
-"""Called with a line of text, the steps done and the steps planned."""
 
 
 @dataclass
@@ -154,7 +152,7 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
                     config,
                     progress.step,
                 )
-                _record(progress, totals, objective.seg_weight, settings.stop_after_bad_steps)
+                _record(progress, totals, settings.stop_after_bad_steps)
                 progress.batch += 1
                 progress.step += 1
                 progress.seconds = time.monotonic() - started
@@ -267,7 +265,7 @@ def _step(
             batch.regions[rows].to(fabric.device),
             type(changes)(*(change.to(fabric.device) for change in changes.rows(rows))),
         )
-        with fabric.no_backward_sync(model, enabled=number < len(parts) - 1):  # type: ignore[arg-type]
+        with fabric.no_backward_sync(model, enabled=number < len(parts) - 1):
             prediction = model(images, active)
             sums = loss_sums(
                 prediction.logits.float(),
@@ -340,9 +338,7 @@ def _shares(count: int, parts: int) -> list[slice]:
     return [slice(begin, end) for begin, end in itertools.pairwise(edges)]
 
 
-def _record(
-    progress: Progress, totals: LossSums | None, seg_weight: float, bad_steps_allowed: int
-) -> None:
+def _record(progress: Progress, totals: LossSums | None, bad_steps_allowed: int) -> None:
     if totals is None:
         progress.bad_steps += 1
         if progress.bad_steps >= bad_steps_allowed:
@@ -409,7 +405,7 @@ def _loss_line(progress: Progress, epochs: int) -> str:
     return f"epoch {progress.epoch + 1}/{epochs} label loss {label:.3f}"
 
 
-def _epoch_line(row: dict[str, object], epochs: int) -> str:
+def _epoch_line(row: Mapping[str, object], epochs: int) -> str:
     values = " ".join(
         f"{name.removeprefix('val_')} {value:.3f}" if isinstance(value, float) else f"{name} -"
         for name, value in row.items()
@@ -418,7 +414,7 @@ def _epoch_line(row: dict[str, object], epochs: int) -> str:
     return f"epoch {row['epoch']}/{epochs} validation: {values}" + (" *" if row["best"] else "")
 
 
-def _log(writer: SummaryWriter, row: dict[str, object]) -> None:
+def _log(writer: SummaryWriter, row: Mapping[str, object]) -> None:
     for name, value in row.items():
         if isinstance(value, int | float) and name not in ("epoch", "step"):
             writer.add_scalar(name, value, row["step"])

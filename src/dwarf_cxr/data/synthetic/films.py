@@ -8,7 +8,8 @@ from types import MappingProxyType
 import cv2
 import numpy as np
 
-from dwarf_cxr.data.synthetic.anatomy import Pose, Proportions, draw_chest
+from dwarf_cxr.data.synthetic.anatomy import draw_chest
+from dwarf_cxr.data.synthetic.body import Pose, Proportions
 from dwarf_cxr.data.synthetic.findings import altered, draw_findings
 from dwarf_cxr.data.synthetic.raster import crop, grain_tile
 from dwarf_cxr.errors import ConfigError
@@ -42,7 +43,7 @@ class FilmSettings:
     def __post_init__(self) -> None:
         if not SMALLEST_SIZE <= self.size <= LARGEST_SIZE:
             raise ConfigError(
-                f"size: {self.size} px; choose {SMALLEST_SIZE} to {LARGEST_SIZE} (224 to 512 is best)"
+                f"size: {self.size} px; choose {SMALLEST_SIZE} to {LARGEST_SIZE}, best 224 to 512"
             )
         shares = {"portable_share": self.portable_share}
         if isinstance(self.prevalence, Mapping):
@@ -76,7 +77,7 @@ class Film:
     pixels: np.ndarray
     """uint8 (size, size), air dark."""
     masks: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """Finding to bool (size, size), for the present findings; `findings.py` says what each covers."""
+    """Finding to bool (size, size), present findings only; `findings.py` says what each covers."""
     text: str = ""
     """The report: a sentence per finding, in the vocabulary's order."""
     patient: int = 0
@@ -184,11 +185,12 @@ def _expose(attenuation: np.ndarray, generator: np.random.Generator) -> np.ndarr
     level = np.linspace(0, _DENSEST, _STEPS)
     tone = veil + (250 - veil) * (1 - np.exp(-contrast * level)) ** gamma
     table = tone.astype(np.float32)
-    place = np.clip(attenuation * np.float32((_STEPS - 1) / _DENSEST), 0, _STEPS - 1)
-    grey = table[place.astype(np.uint16)]
+    place = (attenuation * np.float32((_STEPS - 1) / _DENSEST)).astype(np.intp)
+    grey = table.take(place, mode="clip")
     corner = generator.random(2).tolist()
     grey += np.float32(grain) * crop(grain_tile(size), size, (corner[0], corner[1]))
-    return np.clip(grey, 0, 255).astype(np.uint8)
+    np.clip(grey, 0, 255, out=grey)
+    return grey.astype(np.uint8)
 
 
 def _collimate(pixels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -257,6 +259,6 @@ def _letters(
     window = pixels[top : top + stamp.shape[0], left : left + stamp.shape[1]]
     cover = stamp[: window.shape[0], : window.shape[1]].astype(np.uint16)
     # Lead letters are white; where the film is white already, they are burnt in black.
-    if window.mean() > 150:
+    if window.mean() > 160:
         value = 15
     window[...] = ((255 - cover) * window + cover * value) // 255

@@ -32,7 +32,7 @@ def _spline_basis(points: int, samples: int) -> np.ndarray:
     return basis
 
 
-def smooth_curve(points: Sequence[Sequence[float]] | np.ndarray, samples: int = 24) -> np.ndarray:
+def smooth_curve(points: Sequence | np.ndarray, samples: int = 24) -> np.ndarray:
     """A smooth open curve (samples, 2) through `points` (k, 2), k >= 2.
 
     A stack of curves (n, k, 2) gives (n, samples, 2).
@@ -70,17 +70,19 @@ def _fixed_point(shapes: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
 
 
 def fill(
-    size: int, outlines: Sequence[np.ndarray] | np.ndarray, *, smooth_edge: bool = True
+    size: int,
+    outlines: Sequence[np.ndarray] | np.ndarray,
+    *,
+    value: int = 255,
+    onto: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Cover of the outlines, uint8 (size, size), 255 inside; outlines must not overlap."""
-    cover = np.zeros((size, size), np.uint8)
-    cv2.fillPoly(
-        cover,
-        _fixed_point(outlines),
-        255,
-        lineType=cv2.LINE_AA if smooth_edge else cv2.LINE_8,
-        shift=SUBPIXEL_BITS,
-    )
+    """Cover of the outlines, uint8 (size, size): `value` inside, its share on the edge.
+
+    OpenCV's smooth edge reaches about half a pixel beyond the outline. Outlines of one call must
+    not overlap. `onto` is painted over in place instead of a new cover.
+    """
+    cover = np.zeros((size, size), np.uint8) if onto is None else onto
+    cv2.fillPoly(cover, _fixed_point(outlines), value, lineType=cv2.LINE_AA, shift=SUBPIXEL_BITS)
     return cover
 
 
@@ -190,7 +192,7 @@ def grain_tile(size: int) -> np.ndarray:
 def net_tile(size: int) -> np.ndarray:
     """A net of fine lines around irregular cells, (2 size, 2 size) float32 in [0, 1]."""
     generator = np.random.default_rng(20_240_003)
-    cells = 76
+    cells = 124
     # A jittered lattice: the lines are where the nearest and the second nearest seed are equal.
     seeds = (np.indices((cells, cells)).reshape(2, -1).T + generator.random((cells**2, 2))) / cells
     places = np.minimum((seeds * 2 * size).astype(int), 2 * size - 1)

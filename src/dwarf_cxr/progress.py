@@ -1,0 +1,55 @@
+"""Progress of long work: a bar on a terminal, plain lines in a log."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Report = Callable[[str, int, int], None]
+"""Called with a line of text, the steps done and the steps planned."""
+
+PLAIN_SECONDS = 30
+"""A log gets a step's line at most this often; epochs and estimates always."""
+
+
+@contextmanager
+def shown_progress() -> Iterator[Report]:
+    """Yield the function that long work reports to."""
+    if not sys.stderr.isatty():
+        yield _PlainLines()
+        return
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+    with bar:
+        task = bar.add_task("starting", total=None)
+
+        def report(line: str, done: int, total: int) -> None:
+            if _is_news(line):
+                bar.console.print(line, highlight=False)
+            bar.update(task, completed=done, total=total, description=line.split(" validation")[0])
+
+        yield report
+
+
+class _PlainLines:
+    def __init__(self) -> None:
+        self.last = 0.0
+
+    def __call__(self, line: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if _is_news(line) or now - self.last > PLAIN_SECONDS:
+            self.last = now
+            print(f"[{done}/{total}] {line}", file=sys.stderr, flush=True)
+
+
+def _is_news(line: str) -> bool:
+    return "label loss" not in line

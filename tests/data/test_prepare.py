@@ -1,0 +1,293 @@
+import csv
+import dataclasses
+import hashlib
+import json
+import os
+
+import cv2
+import numpy as np
+import pytest
+
+from dwarf_cxr.data import prepare as module
+from dwarf_cxr.data.geometry import encode_mask
+from dwarf_cxr.data.prepare import prepare
+from dwarf_cxr.data.records import Box, Polygon, Region, SourceSet
+from dwarf_cxr.data.store import PreparedData
+from dwarf_cxr.errors import ConfigError, DataError, DwarfError, ImageError
+
+
+def replaced(source: SourceSet, index: int, **fields) -> SourceSet:
+    radiographs = list(source.radiographs)
+    radiographs[index] = dataclasses.replace(radiographs[index], **fields)
+    return dataclasses.replace(source, radiographs=tuple(radiographs))
+
+
+def test_files_hold_what_the_format_says(source, tmp_path):
+    out = tmp_path / "data"
+    prepare(source, out, size=8, workers=2)
+    dataset = json.loads((out / "dataset.json").read_text())
+    assert dataset["findings"] == ["Mass", "Edema"]
+    assert dataset["size"] == 8
+    assert dataset["notes"] == ["a note"]
+    for name, stated in dataset["sha256"].items():
+        assert hashlib.sha256((out / name).read_bytes()).hexdigest() == stated
+    assert set(dataset["sha256"]) == {"images.csv", "regions.json", "pixels-8.u8"}
+    assert dataset["counts"]["test"] == {
+        "images": 2,
+        "patients": 2,
+        "findings": {
+            "Mass": {"present": 1, "absent": 1, "not_assessed": 0, "images_with_region": 1},
+            "Edema": {"present": 0, "absent": 1, "not_assessed": 1, "images_with_region": 0},
+        },
+    }
+    with (out / "images.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    first = source.radiographs[0]
+    assert rows[0] == {
+        "image_id": "film0",
+        "patient_id": "patient0",
+        "split": "train",
+        "source": str(first.path),
+        "sha256": hashlib.sha256(first.path.read_bytes()).hexdigest(),
+        "width": "24",
+        "height": "16",
+        "text": "A mass, in the left lung.",
+        "Mass": "1",
+        "Edema": "0",
+    }
+    assert (rows[5]["Mass"], rows[5]["Edema"]) == ("0", "")
+    regions = json.loads((out / "regions.json").read_text())
+    assert [one["image_id"] for one in regions["annotations"]] == [1, 5]
+    assert regions["annotations"][0]["bbox"] == [2, 3, 8, 6]
+
+
+def test_pixels_are_the_resized_films_in_order(source, tmp_path):
+    data = prepare(source, tmp_path / "data", size=8, workers=3)
+    for index, one in enumerate(source.radiographs):
+        film = cv2.imread(str(one.path), cv2.IMREAD_GRAYSCALE)
+        want = film.reshape(8, 2, 8, 3).mean(axis=(1, 3))
+        assert np.abs(data.pixels[index] - want).max() <= 1
+
+
+def test_the_same_input_gives_the_same_fingerprint(source, tmp_path):
+    one = prepare(source, tmp_path / "one", size=8, workers=1)
+    two = prepare(source, tmp_path / "two", size=8, workers=4)
+    assert one.fingerprint == two.fingerprint
+    assert prepare(source, tmp_path / "two", size=9).fingerprint != one.fingerprint
+
+
+def test_findings_are_restricted_in_the_order_asked_for(source, tmp_path):
+    data = prepare(source, tmp_path / "data", size=8, findings=["Edema"])
+    assert data.findings == ("Edema",)
+    assert data.labels.shape == (6, 1)
+    assert not data.has_region().any()
+    with pytest.raises(ConfigError, match="unknown finding 'Cold'"):
+        prepare(source, tmp_path / "data", size=8, findings=["Cold"])
+
+
+def test_given_splits_are_used(source, tmp_path):
+    table = tmp_path / "splits.csv"
+    names = ["test", "train", "train", "train", "val", "test"]
+    rows = [f"film{n}.png,{split}" for n, split in enumerate(names)]
+    table.write_text("\n".join(["image_id,split", *rows]))
+    data = prepare(source, tmp_path / "data", size=8, splits_csv=table)
+    assert data.splits == tuple(names)
+
+
+def test_regions_of_another_frame_are_scaled_and_clipped(source, tmp_path):
+    triangle = Polygon(np.array([(240.0, 160.0), (480.0, 160.0), (240.0, 80.0)]))
+    pixels = np.zeros((320, 480), bool)
+    pixels[100:200, 30:90] = True
+    regions = tuple(
+        Region("Mass", shape)
+        for shape in (Box(-60.0, 20.0, 240.0, 160.0), triangle, encode_mask(pixels))
+    )
+    data = prepare(
+        replaced(source, 1, regions=regions, region_frame=(480, 320)), tmp_path / "data", size=8
+    )
+    box, polygon, mask = (region.shape for region in data.regions(1, "Mass"))
+    assert box == Box(0.0, 1.0, 12.0, 8.0)
+    np.testing.assert_allclose(polygon.points, [(12, 8), (24, 8), (12, 4)])
+    assert (mask.width, mask.height) == (24, 16)
+    notes = json.loads((data.folder / "dataset.json").read_text())["notes"]
+    assert any("'film1', region 1 (Mass): reached out of the 480×320 image" in n for n in notes)
+
+
+def test_regions_smaller_than_a_pixel_are_dropped_and_noted(source, tmp_path):
+    speck = Polygon(np.array([(100.0, 100.0), (103.0, 100.0), (100.0, 103.0)]))
+    bad = replaced(source, 1, regions=(Region("Mass", speck),), region_frame=(1024, 1024))
+    data = prepare(bad, tmp_path / "data", size=8)
+    assert data.regions(1, "Mass") == ()
+    notes = json.loads((data.folder / "dataset.json").read_text())["notes"]
+    assert any("'film1', region 1 (Mass): smaller than a pixel" in note for note in notes)
+
+
+def test_sources_are_absolute_paths(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    relative = source.radiographs[0].path.relative_to(tmp_path)
+    data = prepare(replaced(source, 0, path=relative), tmp_path / "data", size=8)
+    assert data.sources[0] == str(tmp_path / relative)
+
+
+def spoil(source: SourceSet, index: int, content: bytes | None) -> None:
+    path = source.radiographs[index].path
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+
+
+def test_all_image_faults_are_reported_together_and_nothing_written(source, tmp_path):
+    whole = source.radiographs[0].path.read_bytes()
+    spoil(source, 0, whole[: len(whole) // 2])
+    spoil(source, 2, b"")
+    spoil(source, 3, b"<html>no</html>")
+    spoil(source, 5, None)
+    out = tmp_path / "data"
+    with pytest.raises(ImageError, match="4 faults; nothing was written") as caught:
+        prepare(source, out, size=8)
+    for words in ("film0.png: damaged", "film2.png: empty", "film3.png: a web", "film5.png: no"):
+        assert words in str(caught.value)
+    assert [path.name for path in out.iterdir()] == [".lock"]
+
+
+def test_a_failed_call_leaves_the_old_data_alone(source, tmp_path):
+    out = tmp_path / "data"
+    before = prepare(source, out, size=8).fingerprint
+    spoil(source, 2, b"")
+    with pytest.raises(ImageError):
+        prepare(source, out, size=16)
+    assert PreparedData.open(out).fingerprint == before
+
+
+def test_an_interrupted_call_leaves_the_old_data_alone(source, tmp_path):
+    out = tmp_path / "data"
+    before = prepare(source, out, size=8).fingerprint
+
+    def interrupt(done, total):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(source, out, size=8, progress=interrupt)
+    assert PreparedData.open(out).fingerprint == before
+    assert not list(out.glob(".pixels*"))
+
+
+def test_a_call_killed_while_writing_is_seen_and_repaired(source, tmp_path, monkeypatch):
+    out = tmp_path / "data"
+    prepare(source, out, size=8)
+
+    def killed(*arguments):
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_json", killed)
+        with pytest.raises(OSError, match="no space"):
+            prepare(source, out, size=8)
+    (out / ".pixels-8.u8.abc.u8").write_bytes(b"left by a killed call")
+    with pytest.raises(DataError, match="not prepared to the end; prepare the data again"):
+        PreparedData.open(out)
+    prepare(source, out, size=8)
+    assert sorted(path.name for path in PreparedData.open(out).folder.iterdir()) == [
+        ".lock", "dataset.json", "images.csv", "pixels-8.u8", "regions.json",
+    ]  # fmt: skip
+
+
+def test_preparing_again_at_another_size_leaves_no_stale_pixels(source, tmp_path):
+    prepare(source, tmp_path / "data", size=8)
+    prepare(source, tmp_path / "data", size=12)
+    assert [path.name for path in (tmp_path / "data").glob("*.u8")] == ["pixels-12.u8"]
+
+
+def test_a_second_writer_is_refused(source, tmp_path):
+    out = tmp_path / "data"
+
+    def prepare_inside(done, total):
+        with pytest.raises(DwarfError, match="another process is writing here"):
+            prepare(source, out, size=8)
+
+    prepare(source, out, size=8, progress=prepare_inside)
+
+
+def test_duplicate_ids_empty_ids_and_unknown_findings_are_listed(source, tmp_path):
+    bad = replaced(source, 1, image_id="film0")
+    bad = replaced(bad, 2, patient_id="")
+    bad = replaced(bad, 3, labels={"Cold": True})
+    bad = replaced(bad, 4, regions=(Region("Flu", Box(1.0, 1.0, 2.0, 2.0)),))
+    with pytest.raises(DataError) as caught:
+        prepare(bad, tmp_path / "data", size=8)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 5
+    for line, words in zip(
+        lines[1:], ("the same id as", "no patient id", "'film3'", "'film4'"), strict=True
+    ):
+        assert words in line
+
+
+def test_an_empty_source_and_a_reserved_name_are_refused(source, tmp_path):
+    with pytest.raises(DataError, match="there is no radiograph"):
+        prepare(dataclasses.replace(source, radiographs=()), tmp_path / "data")
+    named = dataclasses.replace(source, findings=("Mass", "Edema", "split"))
+    with pytest.raises(DataError, match=r"named as a column of images\.csv: split"):
+        prepare(named, tmp_path / "data")
+    with pytest.raises(ConfigError, match="size 0"):
+        prepare(source, tmp_path / "data", size=0)
+
+
+def test_a_patient_in_two_splits_is_refused(source, tmp_path):
+    with pytest.raises(DataError, match=r"patient0 \(test and train\)"):
+        prepare(replaced(source, 5, patient_id="patient0"), tmp_path / "data", size=8)
+
+
+def test_one_file_in_two_splits_is_refused_and_in_one_is_noted(source, tmp_path):
+    content = source.radiographs[0].path.read_bytes()
+    spoil(source, 1, content)
+    data = prepare(source, tmp_path / "data", size=8)
+    notes = json.loads((data.folder / "dataset.json").read_text())["notes"]
+    assert any("film1.png: the same file as" in note for note in notes)
+    spoil(source, 5, content)
+    with pytest.raises(DataError, match=r"film5\.png: the same file as .*splits test and train"):
+        prepare(source, tmp_path / "data", size=8)
+
+
+def test_blank_films_are_noted_and_refused_when_strict(source, tmp_path):
+    cv2.imwrite(str(source.radiographs[3].path), np.full((16, 24), 90, np.uint8))
+    data = prepare(source, tmp_path / "data", size=8)
+    notes = json.loads((data.folder / "dataset.json").read_text())["notes"]
+    assert any("film3.png: every pixel is the same" in note for note in notes)
+    with pytest.raises(DataError, match=r"film3\.png: every pixel is the same"):
+        prepare(source, tmp_path / "data", size=8, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        (Box(5.0, 1.0, 5.0, 9.0), "no area"),
+        (Box(float("nan"), 1.0, 5.0, 9.0), "not finite"),
+        (Box(30.0, 1.0, 35.0, 9.0), "lies wholly outside the 24×16 image"),
+        (encode_mask(np.ones((5, 6), bool)), "mask of 6×5 on an image of 24×16"),
+    ],
+)
+def test_bad_regions_are_named(source, tmp_path, shape, message):
+    bad = replaced(source, 1, regions=(Region("Mass", shape),))
+    with pytest.raises(DataError, match=r"image 'film1', region 1 \(Mass\)") as caught:
+        prepare(bad, tmp_path / "data", size=8)
+    assert message in str(caught.value)
+
+
+def test_progress_is_told_and_otherwise_written_to_the_log(source, tmp_path, capsys):
+    told = []
+    prepare(source, tmp_path / "data", size=8, progress=lambda *step: told.append(step))
+    assert told == [(done, 6) for done in range(1, 7)]
+    assert capsys.readouterr().err == ""
+    prepare(source, tmp_path / "data", size=8)
+    assert "prepared 6 of 6 images" in capsys.readouterr().err
+
+
+def test_results_are_as_readable_as_other_files(source, tmp_path):
+    data = prepare(source, tmp_path / "data", size=8)
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in data.folder.glob("[a-z]*"):
+        assert path.stat().st_mode & 0o777 == 0o666 & ~umask

@@ -1,0 +1,105 @@
+import json
+
+import numpy as np
+import pytest
+
+from dwarf_cxr.data.prepare import prepare
+from dwarf_cxr.data.records import Box
+from dwarf_cxr.data.store import PreparedData
+from dwarf_cxr.errors import ConfigError, DataError
+from dwarf_cxr.files import sha256_of
+
+
+@pytest.fixture
+def folder(source, tmp_path):
+    return prepare(source, tmp_path / "data", size=8).folder
+
+
+def test_what_was_prepared_is_opened(folder, source):
+    data = PreparedData.open(folder)
+    assert data.name == "tiny"
+    assert data.size == 8
+    assert data.image_ids == tuple(f"film{n}" for n in range(6))
+    assert data.sources == tuple(str(one.path) for one in source.radiographs)
+    assert data.texts == ("A mass, in the left lung.", None, None, None, None, None)
+    np.testing.assert_array_equal(data.widths, [24] * 6)
+    np.testing.assert_array_equal(data.heights, [16] * 6)
+    np.testing.assert_array_equal(
+        data.labels, [[1, 0], [0, 1], [1, 0], [0, 1], [1, 0], [0, np.nan]]
+    )
+    assert data.pixels.shape == (6, 8, 8)
+    assert data.fingerprint == sha256_of(folder / "dataset.json")
+    assert not data.pixels.flags.writeable
+
+
+def test_indices_of_splits(folder):
+    data = PreparedData.open(folder)
+    np.testing.assert_array_equal(data.indices("val"), [2, 3])
+    assert data.indices("val").dtype == np.int64
+    assert data.indices("nowhere").shape == (0,)
+
+
+def test_regions_and_their_coverage(folder):
+    data = PreparedData.open(folder)
+    (region,) = data.regions(4, "Mass")
+    assert region.shape == Box(2.0, 3.0, 10.0, 9.0)
+    assert region.annotator == "reader 1"
+    assert data.regions(4, "Edema") == ()
+    assert data.regions(1, "Mass") == ()
+    assert set(zip(*np.nonzero(data.has_region()), strict=True)) == {(0, 0), (4, 0)}
+    share = data.coverage(4, "Mass", 5)
+    assert share.dtype == np.float32
+    assert share.mean() * 24 * 16 == pytest.approx(48, rel=1e-5)
+    assert not data.coverage(1, "Mass", 5).any()
+
+
+def test_restricting_orders_the_findings(folder):
+    data = PreparedData.open(folder)
+    swapped = data.restrict(["Edema", "Mass"])
+    assert swapped.findings == ("Edema", "Mass")
+    np.testing.assert_array_equal(swapped.labels, data.labels[:, ::-1])
+    np.testing.assert_array_equal(swapped.has_region(), data.has_region()[:, ::-1])
+    assert data.findings == ("Mass", "Edema")
+    with pytest.raises(ConfigError, match="unknown finding 'Cold'"):
+        data.restrict(["Cold"])
+
+
+@pytest.mark.parametrize("name", ["images.csv", "regions.json"])
+def test_a_changed_or_missing_table_is_refused(folder, name):
+    path = folder / name
+    path.write_bytes(path.read_bytes() + b"\n")
+    with pytest.raises(DataError, match=rf"{name}: changed since it was prepared.*prepare"):
+        PreparedData.open(folder)
+    path.unlink()
+    with pytest.raises(DataError, match=rf"{name}: missing; prepare"):
+        PreparedData.open(folder)
+
+
+def test_cut_or_missing_pixels_are_refused(folder):
+    path = folder / "pixels-8.u8"
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(DataError, match=r"holds 379 bytes where 6 images of 8×8 need 384"):
+        PreparedData.open(folder)
+    path.unlink()
+    with pytest.raises(DataError, match=r"pixels-8\.u8: missing"):
+        PreparedData.open(folder)
+
+
+def test_a_missing_or_foreign_dataset_file_is_refused(folder, tmp_path):
+    with pytest.raises(DataError, match="the data is not there; prepare"):
+        PreparedData.open(tmp_path / "nowhere")
+    path = folder / "dataset.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"format": "other"}))
+    with pytest.raises(DataError, match="not of the format"):
+        PreparedData.open(folder)
+    del content["size"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="the field 'size' is missing"):
+        PreparedData.open(folder)
+    path.write_text("{")
+    with pytest.raises(DataError, match="not valid JSON"):
+        PreparedData.open(folder)
+    path.unlink()
+    with pytest.raises(DataError, match="was not prepared to the end"):
+        PreparedData.open(folder)
