@@ -258,7 +258,7 @@ def main() -> None:
     """Entry point: 0 done, 1 the input or the work failed, 2 wrong usage."""
     try:
         app()
-    except DwarfError as error:
+    except (DwarfError, OSError) as error:  # OSError: a full disk, a folder without permission
         if os.environ.get("DWARF_DEBUG"):
             raise
         typer.echo(f"error: {error}", err=True)

@@ -19,7 +19,7 @@ ScheduleName = Literal["cyclic", "interleaved", "joint"]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ModelSettings(_Frozen):
@@ -122,7 +122,7 @@ class RunConfig(_Frozen):
     findings: tuple[str, ...]
     data: str
     data_fingerprint: str
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     settings: MethodSettings
     versions: Mapping[str, str] = Field(default_factory=dict)
 

@@ -1,4 +1,7 @@
+import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,7 +10,6 @@ from dwarf_cxr.data.prepare import prepare
 from dwarf_cxr.data.records import Box
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import ConfigError, DataError
-from dwarf_cxr.files import sha256_of
 
 
 @pytest.fixture
@@ -28,8 +30,28 @@ def test_what_was_prepared_is_opened(folder, source):
         data.labels, [[1, 0], [0, 1], [1, 0], [0, 1], [1, 0], [0, np.nan]]
     )
     assert data.pixels.shape == (6, 8, 8)
-    assert data.fingerprint == sha256_of(folder / "dataset.json")
     assert not data.pixels.flags.writeable
+
+
+def test_the_fingerprint_knows_the_content_but_not_the_place(source, tmp_path):
+    def prepared(radiographs, name):
+        return prepare(
+            dataclasses.replace(source, radiographs=tuple(radiographs)), tmp_path / name, size=8
+        ).fingerprint
+
+    here = prepared(source.radiographs, "here")
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    there = [
+        dataclasses.replace(one, path=Path(shutil.copy(one.path, moved)))
+        for one in source.radiographs
+    ]
+    assert prepared(there, "there") == here
+    first, *rest = source.radiographs
+    relabelled = dataclasses.replace(first, labels={**first.labels, "Edema": True})
+    assert prepared([relabelled, *rest], "relabelled") != here
+    unregioned = [dataclasses.replace(one, regions=()) for one in source.radiographs]
+    assert prepared(unregioned, "unregioned") != here
 
 
 def test_indices_of_splits(folder):

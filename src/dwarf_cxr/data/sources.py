@@ -45,9 +45,9 @@ def read_source(
 
         return read_nih(root)
     if name == "chestx-det":
-        from dwarf_cxr.data.chest_det import read_chestx_det
+        from dwarf_cxr.data.chest_det import read_chest_det
 
-        return read_chestx_det(root)
+        return read_chest_det(root)
     if name == "coco":
         from dwarf_cxr.data.coco import read_coco
 
@@ -56,6 +56,4 @@ def read_source(
         from dwarf_cxr.data.table import read_csv
 
         return read_csv(root)
-    raise ConfigError(
-        f"unknown source {name!r}; known: nih, chestx-det, coco, csv, synthetic"
-    )
+    raise ConfigError(f"unknown source {name!r}; known: nih, chestx-det, coco, csv, synthetic")

@@ -97,6 +97,7 @@ class PreparedData:
                 )
         table = read_table(folder / IMAGES_FILE, required=(*IMAGE_COLUMNS, *findings))
         records = [row.fields for row in table.rows]
+        document = read_json(folder / REGIONS_FILE)
         pixels = _open_pixels(folder / pixels_file(size), len(records), size, remedy)
         return cls(
             folder=folder,
@@ -112,8 +113,8 @@ class PreparedData:
             labels=_labels(table, findings),
             texts=tuple(record.get("text") or None for record in records),
             pixels=pixels,
-            fingerprint=_fingerprint(records, hashes),
-            regions_by_image=_regions(folder / REGIONS_FILE, len(records)),
+            fingerprint=_fingerprint(records, document["annotations"], hashes[pixels_file(size)]),
+            regions_by_image=_regions(document, folder / REGIONS_FILE, len(records)),
         )
 
     def restrict(self, findings: Sequence[str]) -> "PreparedData":
@@ -153,10 +154,12 @@ class PreparedData:
         return coverage(self.regions(index, finding), frame, size)
 
 
-def _fingerprint(records: Sequence[Mapping[str, str]], hashes: Mapping[str, str]) -> str:
+def _fingerprint(
+    records: Sequence[Mapping[str, str]], annotations: Sequence[Any], pixels_sha256: str
+) -> str:
     rows = [[value for key, value in record.items() if key != "source"] for record in records]
-    files = {name: value for name, value in hashes.items() if name != IMAGES_FILE}
-    return hashlib.sha256(json.dumps([files, rows], sort_keys=True).encode()).hexdigest()
+    content = json.dumps([rows, annotations, pixels_sha256], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _has_leftovers(folder: Path) -> bool:
@@ -191,9 +194,8 @@ def _labels(table: Table, findings: Sequence[str]) -> Float32[np.ndarray, "image
     return labels
 
 
-def _regions(path: Path, images: int) -> dict[int, tuple[Region, ...]]:
+def _regions(document: Any, path: Path, images: int) -> dict[int, tuple[Region, ...]]:
     """Regions by index of the image; the images stand in the order of images.csv."""
-    document: Any = json.loads(path.read_text(encoding="utf-8"))
     names = {category["id"]: category["name"] for category in document["categories"]}
     if len(document["images"]) != images:
         raise DataError(

@@ -130,7 +130,7 @@ class EfficientNetLite0(nn.Module):
                 block.fold_batch_norm()  # type: ignore[operator]
                 block.requires_grad_(False)
         for block in self._blocks:
-            block._depthwise_conv.requires_grad_(False)  # type: ignore[union-attr]
+            block._depthwise_conv.requires_grad_(False)
         return self
 
     def grid(self, image_size: int) -> tuple[int, int]:

@@ -58,7 +58,7 @@ class Classifier(Protocol):
 
     findings: tuple[str, ...]
     image_size: int
-    card: ModelCard
+    card: ModelCard | None
 
     def predict(self, pixels: np.ndarray, findings: Sequence[str] | None = None) -> Outputs:
         """Outputs for uint8 `pixels` (B, size, size); any B, batched internally."""

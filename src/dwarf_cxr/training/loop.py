@@ -22,6 +22,7 @@ from dwarf_cxr.data.batches import RegionTargets, load_batch
 from dwarf_cxr.data.splits import splits_sha256
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import CheckpointError, ConfigError, DataError, TrainingError
+from dwarf_cxr.evaluation.evaluate import QuickScorer
 from dwarf_cxr.evaluation.references import mean_coverage
 from dwarf_cxr.files import exclusive, write_csv
 from dwarf_cxr.models.checkpoint import save_model
@@ -106,6 +107,7 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
     optimizer = build_optimizer(model, settings)
     progress = load_state(out / "last", model, optimizer) if resume else Progress()
     wrapped, optimizer = fabric.setup(model, optimizer)
+    scorer = QuickScorer(data, val_indices)
     targets = RegionTargets.of(data, train_indices, objective.map_size)
     weights = positive_weights(
         torch.from_numpy(data.labels[train_indices]), objective.positive_weight_cap
@@ -174,7 +176,7 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
             if progress.epoch % settings.evaluate_every and not last_epoch:
                 continue
             if fabric.global_rank == 0:
-                validation = validate(model, data, val_indices)
+                validation = validate(model, scorer)
                 score = validation.score(objective.seg_weight > 0)
                 best = score is not None and (
                     progress.best_score is None or score > progress.best_score

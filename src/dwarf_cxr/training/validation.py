@@ -6,7 +6,7 @@ import numpy as np
 
 from dwarf_cxr.config import RunConfig
 from dwarf_cxr.data.store import PreparedData
-from dwarf_cxr.evaluation.evaluate import fit_card_thresholds, quick_scores
+from dwarf_cxr.evaluation.evaluate import QuickScorer, fit_card_thresholds
 from dwarf_cxr.models.outputs import ModelCard, Outputs
 from dwarf_cxr.models.vlm import VisionLanguageClassifier
 
@@ -26,12 +26,10 @@ class Validation(NamedTuple):
         return (self.auc + self.dice) / 2
 
 
-def validate(
-    model: VisionLanguageClassifier, data: PreparedData, indices: np.ndarray
-) -> Validation:
-    """Predict the images `indices` and score them."""
-    outputs = model.predict(data.pixels[indices])
-    scores = quick_scores(outputs.probability, outputs.maps, data, indices)
+def validate(model: VisionLanguageClassifier, scorer: QuickScorer) -> Validation:
+    """Predict the scorer's images and score them."""
+    outputs = model.predict(scorer.data.pixels[scorer.indices])
+    scores = scorer(outputs.probability, outputs.maps)
     return Validation(scores["auc"], scores["dice"], scores["hit_rate"], outputs)
 
 

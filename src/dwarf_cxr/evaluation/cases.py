@@ -1,0 +1,246 @@
+"""The table of cases: what one run said of every image and finding, and its metrics."""
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from dwarf_cxr.errors import DataError
+from dwarf_cxr.evaluation.bootstrap import (
+    Estimate,
+    interval,
+    patient_codes,
+    patient_weights,
+    weighted_means,
+)
+from dwarf_cxr.evaluation.maps import MapScores
+from dwarf_cxr.evaluation.scores import (
+    Weights,
+    area_under_curve,
+    average_precision,
+    decisions,
+    rank_sums,
+)
+from dwarf_cxr.files import write_csv
+
+Table = Float64[np.ndarray, "image finding"]
+
+SCORE_METRICS = ("auc", "ap", "f1", "mcc")
+MAP_COLUMNS = {
+    "soft_dice": "soft_dice",
+    "dice": "dice",
+    "max_dice": "max_dice",
+    "iou": "iou",
+    "hit_rate": "hit",
+    "energy_inside": "energy_inside",
+    "fp_area": "fp_area",
+}
+"""Metric to the column of cases.csv that it is the mean of."""
+METRICS = (*SCORE_METRICS, *MAP_COLUMNS)
+
+COLUMNS = (
+    "image_id",
+    "patient_id",
+    "finding",
+    "label",
+    "score",
+    "n_regions",
+    "dice",
+    "max_dice",
+    "iou",
+    "hit",
+    "energy_inside",
+    "soft_dice",
+    "fp_area",
+    "present",
+)
+
+
+@dataclass(frozen=True)
+class Cases:
+    """All tables are (image, finding); NaN means not assessed, or not scored."""
+
+    image_ids: tuple[str, ...]
+    patient_ids: tuple[str, ...]
+    findings: tuple[str, ...]
+    labels: Table
+    scores: Table
+    present: Table
+    """Score at or above the finding's threshold: 1 or 0; NaN without a threshold."""
+    n_regions: Table
+    maps: Mapping[str, Table]
+    """By column: soft_dice, dice, max_dice, iou, hit, energy_inside on images with regions,
+    fp_area on images without the finding."""
+
+    def per_finding(self, metric: str, weights: Weights) -> Float64[np.ndarray, "draw finding"]:
+        """The metric of every finding, for each draw; NaN where undefined."""
+        patients = patient_codes(self.patient_ids)
+        columns = []
+        for finding in range(len(self.findings)):
+            labels, scores = self.labels[:, finding], self.scores[:, finding]
+            if metric in MAP_COLUMNS:
+                values = self.maps[MAP_COLUMNS[metric]][:, finding]
+                columns.append(weighted_means(values, patients, weights))
+            elif metric in ("f1", "mcc"):
+                present = self.present[:, finding]
+                if np.isnan(present).all():
+                    columns.append(np.full(len(weights), np.nan))
+                else:
+                    f1, mcc = decisions(labels, present, patients, weights)
+                    columns.append(f1 if metric == "f1" else mcc)
+            else:
+                sums = rank_sums(labels, scores, patients, weights)
+                ranked = area_under_curve if metric == "auc" else average_precision
+                columns.append(ranked(sums))
+        return np.stack(columns, axis=1)
+
+    def counted(self, metric: str, finding: int) -> int:
+        """How many images the metric of a finding is computed on."""
+        values = self.labels if metric in SCORE_METRICS else self.maps[MAP_COLUMNS[metric]]
+        return int((~np.isnan(values[:, finding])).sum())
+
+    def reason(self, metric: str, finding: int) -> str:
+        """Why the metric of a finding is undefined."""
+        labels = self.labels[:, finding]
+        positives, negatives = int((labels == 1).sum()), int((labels == 0).sum())
+        if metric == "fp_area":
+            return "no image without the finding" if not negatives else "no map threshold"
+        if not positives:
+            return "no image with the finding"
+        if metric in SCORE_METRICS:
+            return "no image without the finding" if not negatives else "no score threshold"
+        if not (self.n_regions[:, finding] > 0).any():
+            return "no image with the finding has a region"
+        return "no map threshold" if metric in ("dice", "iou") else "the maps are all zero"
+
+
+def summarise(
+    cases: Cases, metrics: tuple[str, ...], *, draws: int, seed: int
+) -> tuple[dict[str, dict[str, Estimate]], dict[str, Estimate]]:
+    """Estimates by finding and metric, and macro means over the findings that are defined."""
+    patients = len(set(cases.patient_ids))
+    points = {metric: cases.per_finding(metric, np.ones((1, patients)))[0] for metric in metrics}
+    drawn: dict[str, list[np.ndarray]] = {metric: [] for metric in metrics}
+    for weights in patient_weights(patients, draws, seed):
+        for metric in metrics:
+            drawn[metric].append(cases.per_finding(metric, weights))
+    findings: dict[str, dict[str, Estimate]] = {name: {} for name in cases.findings}
+    macro: dict[str, Estimate] = {}
+    for metric in metrics:
+        samples = np.concatenate(drawn[metric]) if drawn[metric] else np.empty((0, len(findings)))
+        for index, name in enumerate(cases.findings):
+            findings[name][metric] = interval(
+                float(points[metric][index]),
+                samples[:, index],
+                cases.counted(metric, index),
+                cases.reason(metric, index),
+            )
+        defined = ~np.isnan(points[metric])
+        macro[metric] = interval(
+            float(points[metric][defined].mean()) if defined.any() else np.nan,
+            mean_over_findings(samples, defined),
+            int(defined.sum()),
+            "undefined for every finding",
+        )
+    return findings, macro
+
+
+def mean_over_findings(
+    samples: Float64[np.ndarray, "draw finding"], defined: np.ndarray
+) -> Float64[np.ndarray, "draw"]:
+    """Macro mean of each draw over `defined` findings, of those that the draw can score."""
+    chosen = samples[:, defined]
+    scored = ~np.isnan(chosen)
+    counts = scored.sum(axis=1)
+    means = np.full(len(chosen), np.nan)
+    return np.divide(np.where(scored, chosen, 0).sum(axis=1), counts, out=means, where=counts > 0)
+
+
+def write_cases(cases: Cases, path: Path) -> None:
+    """Write one row per image and finding; what is NaN becomes an empty field."""
+    write_csv(path, COLUMNS, _rows(cases))
+
+
+def read_cases(path: Path) -> Cases:
+    """Read cases.csv.
+
+    Raises:
+        DataError: the file is missing, or rows of an image or finding are missing or doubled.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; run `dwarf evaluate` first") from None
+    if not rows or not set(COLUMNS) <= set(rows[0]):
+        raise DataError(f"{path}: needs the columns {', '.join(COLUMNS)}; evaluate the run again")
+    patients = {row["image_id"]: row["patient_id"] for row in rows}
+    images, findings = tuple(patients), tuple(dict.fromkeys(row["finding"] for row in rows))
+    if len(rows) != len(images) * len(findings):
+        raise DataError(
+            f"{path}: {len(rows)} rows for {len(images)} images and {len(findings)} findings; "
+            "evaluate the run again"
+        )
+    image_index = {name: index for index, name in enumerate(images)}
+    finding_index = {name: index for index, name in enumerate(findings)}
+    numeric = COLUMNS[3:]
+    tables = {column: np.full((len(images), len(findings)), np.nan) for column in numeric}
+    for row in rows:
+        place = image_index[row["image_id"]], finding_index[row["finding"]]
+        for column in numeric:
+            if row[column] != "":
+                tables[column][place] = float(row[column])
+    maps = {column: tables[column] for column in MAP_COLUMNS.values()}
+    return Cases(
+        images,
+        tuple(patients.values()),
+        findings,
+        tables["label"],
+        tables["score"],
+        tables["present"],
+        tables["n_regions"],
+        maps,
+    )
+
+
+def empty_map_tables(images: int, findings: int) -> dict[str, Table]:
+    """NaN tables for every map column."""
+    return {column: np.full((images, findings), np.nan) for column in MAP_COLUMNS.values()}
+
+
+def set_map_scores(
+    tables: Mapping[str, Table], image: int, finding: int, scores: MapScores
+) -> None:
+    """Put the scores of one map into the tables."""
+    for column, value in scores._asdict().items():
+        tables[column][image, finding] = value
+
+
+def _rows(cases: Cases) -> Iterator[dict[str, Any]]:
+    for image, (image_id, patient_id) in enumerate(
+        zip(cases.image_ids, cases.patient_ids, strict=True)
+    ):
+        for finding, name in enumerate(cases.findings):
+            numbers = {
+                "label": cases.labels[image, finding],
+                "score": cases.scores[image, finding],
+                "n_regions": cases.n_regions[image, finding],
+                "present": cases.present[image, finding],
+                **{column: table[image, finding] for column, table in cases.maps.items()},
+            }
+            yield {
+                "image_id": image_id,
+                "patient_id": patient_id,
+                "finding": name,
+                **{column: _written(column, value) for column, value in numbers.items()},
+            }
+
+
+def _written(column: str, value: float) -> str:
+    if np.isnan(value):
+        return ""
+    return str(int(value)) if column in ("label", "n_regions", "present") else repr(float(value))

@@ -1,0 +1,356 @@
+"""Evaluating a model on a split: cases, metrics with intervals, references, thresholds."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from dwarf_cxr import __version__
+from dwarf_cxr.data.store import PreparedData
+from dwarf_cxr.errors import CheckpointError, DataError
+from dwarf_cxr.evaluation.bootstrap import Estimate
+from dwarf_cxr.evaluation.cases import (
+    MAP_COLUMNS,
+    METRICS,
+    Cases,
+    empty_map_tables,
+    set_map_scores,
+    summarise,
+    write_cases,
+)
+from dwarf_cxr.evaluation.maps import fit_map_threshold, score_map, upsample
+from dwarf_cxr.evaluation.references import (
+    REFERENCES,
+    SHUFFLES,
+    all_ones,
+    best_grid,
+    prior_scores,
+    shuffled,
+)
+from dwarf_cxr.evaluation.scores import fit_score_threshold, refuse_nan_scores
+from dwarf_cxr.files import write_bytes, write_json
+from dwarf_cxr.models.outputs import Classifier, ModelCard, Outputs
+
+BATCH = 64
+"""Images predicted together; maps of images without regions are not kept."""
+
+REFERENCE_METRICS = tuple(metric for metric in MAP_COLUMNS if metric != "fp_area")
+
+
+def evaluate(
+    model: Classifier,
+    data: PreparedData,
+    *,
+    split: str,
+    out: Path,
+    draws: int = 1000,
+    save_maps: bool = False,
+    seed: int | None = None,
+    bootstrap_seed: int = 0,
+) -> dict[str, Any]:
+    """Score `model` on a split and write metrics.json, cases.csv and, if asked, maps.npz.
+
+    Thresholds are those stored in the model, which were fitted on its own validation split.
+
+    Args:
+        seed: the training's, only recorded.
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        DataError: the split is empty, or no finding is shared, or a score is not a number.
+        CheckpointError: the model carries no card, or wants images of another size.
+    """
+    card = model.card
+    if card is None:
+        raise CheckpointError("the model has no card (thresholds, prior); it cannot be evaluated")
+    if model.image_size != data.size:
+        raise CheckpointError(
+            f"the model wants images of {model.image_size} px, {data.folder} has {data.size} px; "
+            f"prepare the data with --size {model.image_size}"
+        )
+    shared = tuple(name for name in model.findings if name in data.findings)
+    if not shared:
+        raise DataError(
+            f"{data.folder}: none of the model's findings ({', '.join(model.findings)}) is there"
+        )
+    data = data.restrict(shared)
+    indices = data.indices(split)
+    if not len(indices):
+        present = ", ".join(sorted(set(data.splits)))
+        raise DataError(f"{data.folder}: no image in split {split!r}; its splits are {present}")
+
+    collected = _Collected(data, indices, card)
+    kept_maps: list[Float32[np.ndarray, "batch finding h w"]] = []
+    for start in range(0, len(indices), BATCH):
+        chunk = indices[start : start + BATCH]
+        outputs = model.predict(data.pixels[chunk], shared)
+        collected.add(start, chunk, outputs)
+        if save_maps:
+            kept_maps.append(outputs.maps)
+    collected.add_shuffled(np.random.default_rng(bootstrap_seed))
+
+    cases = collected.cases
+    refuse_nan_scores(cases.scores, cases.image_ids, cases.findings)
+    findings, macro = summarise(cases, METRICS, draws=draws, seed=bootstrap_seed)
+    references = {
+        name: _block(collected.as_cases(tables), draws, bootstrap_seed)
+        for name, tables in collected.references.items()
+    }
+    metrics: dict[str, Any] = {
+        "method": card.method,
+        "seed": seed,
+        "findings_order": list(shared),
+        "protocol": _protocol(model, card, data, split, draws, bootstrap_seed),
+        "findings": {
+            name: {metric: estimate.to_json() for metric, estimate in values.items()}
+            for name, values in findings.items()
+        },
+        "macro": _json(macro),
+        "references": references,
+    }
+    if collected.evidence is not None:
+        metrics["parts"] = {
+            "evidence": _block(collected.as_cases(collected.evidence), draws, bootstrap_seed)
+        }
+    write_cases(cases, out / "cases.csv")
+    if save_maps:
+        _write_maps(out / "maps.npz", np.concatenate(kept_maps), cases)
+    write_json(out / "metrics.json", metrics)
+    return metrics
+
+
+def fit_card_thresholds(
+    probability: Float[np.ndarray, "image finding"],
+    maps: Float[np.ndarray, "image finding h w"],
+    data: PreparedData,
+    indices: np.ndarray,
+    train_prior: Float[np.ndarray, "finding size size"],
+) -> tuple[dict[str, float | None], dict[str, float | None], dict[str, float | None]]:
+    """Score, map and prior thresholds of every finding, from the validation images `indices`.
+
+    `probability` and `maps` are those images' outputs, in order.
+    """
+    supervised = (data.has_region() & (data.labels == 1))[indices]
+    score: dict[str, float | None] = {}
+    map_: dict[str, float | None] = {}
+    prior: dict[str, float | None] = {}
+    for finding, name in enumerate(data.findings):
+        score[name] = fit_score_threshold(data.labels[indices, finding], probability[:, finding])
+        rows = np.flatnonzero(supervised[:, finding])
+        truths = [data.coverage(int(indices[row]), name, data.size) for row in rows]
+        drawn = [upsample(maps[row, finding], data.size) for row in rows]
+        map_[name] = fit_map_threshold(drawn, truths)
+        fixed = train_prior[finding]
+        prior[name] = fit_map_threshold([fixed] * len(rows), truths) if fixed.any() else None
+    return score, map_, prior
+
+
+class QuickScorer:
+    """Macro AUC, Dice and hit rate on validation images during training, without intervals.
+
+    Truths are held at a coarser grid than the evaluation's and the Dice threshold is fitted on the
+    same images, so that these values choose an epoch but are no result.
+    """
+
+    SIZE = 56
+
+    def __init__(self, data: PreparedData, indices: np.ndarray) -> None:
+        self.data, self.indices = data, indices
+        supervised = (data.has_region() & (data.labels == 1))[indices]
+        self.pairs = np.argwhere(supervised)
+        self.truths = [
+            data.coverage(int(indices[row]), data.findings[finding], self.SIZE)
+            for row, finding in self.pairs
+        ]
+
+    def __call__(
+        self,
+        probability: Float[np.ndarray, "image finding"],
+        maps: Float[np.ndarray, "image finding h w"],
+    ) -> dict[str, float | None]:
+        """`auc`, `dice` and `hit_rate`; None where no finding defines them."""
+        images, findings = probability.shape
+        tables = empty_map_tables(images, findings)
+        for finding in range(findings):
+            chosen = np.flatnonzero(self.pairs[:, 1] == finding)
+            truths = [self.truths[pair] for pair in chosen]
+            rows = [int(self.pairs[pair, 0]) for pair in chosen]
+            drawn = [upsample(maps[row, finding], self.SIZE) for row in rows]
+            threshold = fit_map_threshold(drawn, truths)
+            for row, map_, truth in zip(rows, drawn, truths, strict=True):
+                set_map_scores(tables, row, finding, score_map(map_, truth, threshold))
+        cases = Cases(
+            image_ids=tuple(map(str, range(images))),
+            patient_ids=tuple(map(str, range(images))),
+            findings=self.data.findings,
+            labels=self.data.labels[self.indices].astype(np.float64),
+            scores=np.asarray(probability, dtype=np.float64),
+            present=np.full((images, findings), np.nan),
+            n_regions=np.zeros((images, findings)),
+            maps=tables,
+        )
+        refuse_nan_scores(
+            cases.scores,
+            tuple(self.data.image_ids[index] for index in self.indices),
+            self.data.findings,
+        )
+        weights = np.ones((1, images))
+        values = {}
+        for name in ("auc", "dice", "hit_rate"):
+            points = cases.per_finding(name, weights)[0]
+            defined = points[~np.isnan(points)]
+            values[name] = float(defined.mean()) if len(defined) else None
+        return values
+
+
+class _Collected:
+    """Fills the tables of cases batch by batch."""
+
+    def __init__(self, data: PreparedData, indices: np.ndarray, card: ModelCard) -> None:
+        shape = (len(indices), len(data.findings))
+        self.data, self.indices, self.card = data, indices, card
+        self.supervised = (data.has_region() & (data.labels == 1))[indices]
+        self.prior = dict(zip(_card_findings(card), card.train_prior, strict=True))
+        self.references = {name: empty_map_tables(*shape) for name in REFERENCES}
+        self.evidence: dict[str, np.ndarray] | None = None
+        self.positive_maps: dict[tuple[int, int], np.ndarray] = {}
+        n_regions = np.array(
+            [[len(data.regions(int(index), name)) for name in data.findings] for index in indices],
+            dtype=np.float64,
+        ).reshape(shape)
+        self.cases = Cases(
+            image_ids=tuple(data.image_ids[index] for index in indices),
+            patient_ids=tuple(data.patient_ids[index] for index in indices),
+            findings=data.findings,
+            labels=data.labels[indices].astype(np.float64),
+            scores=np.full(shape, np.nan),
+            present=np.full(shape, np.nan),
+            n_regions=n_regions,
+            maps=empty_map_tables(*shape),
+        )
+
+    def add(self, start: int, chunk: np.ndarray, outputs: Outputs) -> None:
+        """Take the outputs of the images `chunk`, whose first row is `start`."""
+        rows = slice(start, start + len(chunk))
+        self.cases.scores[rows] = outputs.probability
+        for finding, name in enumerate(self.data.findings):
+            threshold = self.card.score_thresholds.get(name)
+            if threshold is not None:
+                decided = outputs.probability[:, finding] >= threshold
+                self.cases.present[rows, finding] = decided
+            for offset in range(len(chunk)):
+                self._add_map(start + offset, finding, outputs, offset)
+
+    def _add_map(self, row: int, finding: int, outputs: Outputs, offset: int) -> None:
+        name, size = self.data.findings[finding], self.data.size
+        threshold = self.card.map_thresholds.get(name)
+        map_ = outputs.maps[offset, finding]
+        if self.cases.labels[row, finding] == 0 and threshold is not None:
+            self.cases.maps["fp_area"][row, finding] = (upsample(map_, size) >= threshold).mean()
+        if not self.supervised[row, finding]:
+            return
+        truth = self.data.coverage(int(self.indices[row]), name, size)
+        scores = score_map(upsample(map_, size), truth, threshold)
+        set_map_scores(self.cases.maps, row, finding, scores)
+        self.positive_maps[row, finding] = map_
+        set_map_scores(self.references["all_ones"], row, finding, all_ones(truth))
+        grid = (map_.shape[0], map_.shape[1])
+        set_map_scores(self.references["best_grid"], row, finding, best_grid(truth, grid))
+        prior = prior_scores(self.prior, name, truth, self.card.prior_thresholds.get(name))
+        if prior is not None:
+            set_map_scores(self.references["train_prior"], row, finding, prior)
+        if "evidence" in outputs.extras:
+            if self.evidence is None:
+                self.evidence = empty_map_tables(*self.supervised.shape)
+            evidence = upsample(outputs.extras["evidence"][offset, finding], size)
+            # evidence of one half is none at all: the film adds nothing to the prior there
+            set_map_scores(self.evidence, row, finding, score_map(evidence, truth, 0.5))
+
+    def add_shuffled(self, generator: np.random.Generator) -> None:
+        """Score every map on other images with the finding, once all maps are there."""
+        for finding, name in enumerate(self.data.findings):
+            rows = [row for row, column in self.positive_maps if column == finding]
+            truths = [
+                self.data.coverage(int(self.indices[row]), name, self.data.size) for row in rows
+            ]
+            maps = [self.positive_maps[row, finding] for row in rows]
+            scores = shuffled(maps, truths, self.card.map_thresholds.get(name), generator)
+            for row, row_scores in zip(rows, scores or [], strict=False):
+                set_map_scores(self.references["shuffled"], row, finding, row_scores)
+
+    def as_cases(self, tables: dict[str, np.ndarray]) -> Cases:
+        """The same images with other maps' metrics."""
+        one = self.cases
+        return Cases(
+            one.image_ids,
+            one.patient_ids,
+            one.findings,
+            one.labels,
+            one.scores,
+            one.present,
+            one.n_regions,
+            tables,
+        )
+
+
+def _card_findings(card: ModelCard) -> tuple[str, ...]:
+    return tuple(card.map_thresholds)
+
+
+def _block(cases: Cases, draws: int, seed: int) -> dict[str, Any]:
+    findings, macro = summarise(cases, REFERENCE_METRICS, draws=draws, seed=seed)
+    return {
+        "macro": _json(macro),
+        "findings": {name: _json(values) for name, values in findings.items()},
+    }
+
+
+def _json(estimates: dict[str, Estimate]) -> dict[str, Any]:
+    return {name: estimate.to_json() for name, estimate in estimates.items()}
+
+
+def _protocol(
+    model: Classifier, card: ModelCard, data: PreparedData, split: str, draws: int, seed: int
+) -> dict[str, Any]:
+    return {
+        "split": split,
+        "images": len(data.indices(split)),
+        "map_policy": "unit domain (simplex maps by r/(1+r), r = N·A), bilinear to "
+        f"{data.size} px, against the exact covered share of each pixel",
+        "threshold_policy": "fitted on the validation split of the training data and stored in the "
+        "model: scores by largest F1, maps and prior by largest mean Dice; max_dice is an oracle",
+        "bootstrap": {"unit": "patient", "draws": draws, "seed": seed, "interval": "95 %"},
+        "query_context": card.query_context,
+        "map_domain": card.map_domain,
+        "shuffles": SHUFFLES,
+        "data": {
+            "folder": str(data.folder.resolve()),
+            "name": data.name,
+            "fingerprint": data.fingerprint,
+        },
+        "trained_on": {
+            "name": card.data_name,
+            "fingerprint": card.data_fingerprint,
+            "splits_sha256": card.splits_sha256,
+        },
+        "findings_not_evaluated": {
+            "only_in_model": [name for name in model.findings if name not in data.findings],
+        },
+        "version": __version__,
+    }
+
+
+def _write_maps(path: Path, maps: np.ndarray, cases: Cases) -> None:
+    stream = io.BytesIO()
+    np.savez_compressed(
+        stream,
+        maps=maps.astype(np.float32),
+        images=np.array(cases.image_ids),
+        findings=np.array(cases.findings),
+        domain=np.array("unit"),
+    )
+    write_bytes(path, stream.getvalue())

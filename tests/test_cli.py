@@ -1,0 +1,117 @@
+"""The command line through its real door: exit statuses, messages and speed."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from dwarf_cxr import __version__
+from dwarf_cxr.cli import app
+
+COMMANDS = ("methods", "train", "evaluate", "compare", "predict", "demo", "data")
+
+
+def dwarf(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does."""
+    command = [sys.executable, "-m", "dwarf_cxr.cli", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_help_names_every_command():
+    result = CliRunner().invoke(app, ["--help"])
+    assert result.exit_code == 0
+    for command in COMMANDS:
+        assert command in result.output
+
+
+@pytest.mark.parametrize("command", [["data", "prepare"], ["train"], ["evaluate"], ["compare"]])
+def test_every_command_has_help(command):
+    result = CliRunner().invoke(app, [*command, "--help"])
+    assert result.exit_code == 0
+    assert "--" in result.output
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys, dwarf_cxr.cli; "
+        "heavy = {'torch', 'numpy', 'pandas', 'cv2', 'matplotlib', 'transformers', 'scipy'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_help_is_instant():
+    def seconds(*command: str) -> float:
+        times = []
+        for _ in range(4):
+            start = time.perf_counter()
+            subprocess.run(command, capture_output=True, check=True)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    python = seconds(sys.executable, "-c", "pass")
+    help_ = seconds(sys.executable, "-m", "dwarf_cxr.cli", "--help")
+    # 0.3 s is the promise on an idle machine; tests run beside each other
+    assert help_ - python < 0.9
+
+
+def test_version():
+    assert dwarf("--version").stdout.strip() == f"dwarf-cxr {__version__}"
+
+
+def test_wrong_usage_exits_with_2():
+    assert dwarf("train").returncode == 2
+    assert dwarf("data", "prepare", "no-such-format", "--out", "x").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["data", "prepare", "nih", "--out", "OUT"], "--root"),
+        (["data", "prepare", "nih", "--root", "OUT/none", "--out", "OUT/d"], "no such folder"),
+        (["train", "dwarf", "--data", "OUT/none", "--out", "OUT/r"], "dataset.json is missing"),
+        (["train", "dwarv", "--data", "OUT/none", "--out", "OUT/r"], "unknown method 'dwarv'"),
+        (["evaluate", "OUT/none", "--data", "OUT/none"], "no model there"),
+    ],
+)
+def test_a_failure_is_one_line_with_status_1(words, said, tmp_path):
+    result = dwarf(*(word.replace("OUT", str(tmp_path)) for word in words))
+    assert result.returncode == 1
+    assert said in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert "Traceback" not in result.stderr
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    result = dwarf("--debug", "evaluate", tmp_path, "--data", tmp_path)
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+
+
+def test_prepare_check_and_show_a_users_own_table(tmp_path):
+    rng = np.random.default_rng(11)
+    lines = ["path,patient_id,Mass,Edema"]
+    for number in range(8):
+        cv2.imwrite(str(tmp_path / f"f{number}.png"), rng.integers(0, 256, (40, 30), np.uint8))
+        lines.append(f"f{number}.png,p{number // 2},{number % 2},{'' if number == 3 else 1}")
+    (tmp_path / "images.csv").write_text("\n".join(lines) + "\n")
+    data = tmp_path / "data"
+
+    prepared = dwarf("data", "prepare", "csv", "--root", tmp_path, "--out", data, "--size", "32")
+    assert prepared.returncode == 0, prepared.stderr
+    assert "8 images" in prepared.stdout
+    assert (data / "pixels-32.u8").stat().st_size == 8 * 32 * 32
+
+    checked = dwarf("data", "check", data)
+    assert checked.returncode == 0, checked.stdout
+    with (data / "pixels-32.u8").open("r+b") as pixels:
+        pixels.truncate(100)
+    broken = dwarf("data", "check", data)
+    assert broken.returncode == 1
+    assert "pixels-32.u8" in broken.stdout
