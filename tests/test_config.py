@@ -146,7 +146,9 @@ def test_settings_cannot_be_changed_afterwards():
 
 def test_round_trip(tmp_path):
     changed = with_overrides(
-        DEFAULT, None, ["lr=1e-5", "patience=4", "flip=true", "image_encoder=a/b c", "decay=constant"]
+        DEFAULT,
+        None,
+        ["lr=1e-5", "patience=4", "flip=true", "image_encoder=a/b c", "decay=constant"],
     )
     config = run(settings=changed, seed=3, versions={"torch": "2.13.0+cpu"})
     save_config(config, tmp_path / "config.yaml")
@@ -208,7 +210,9 @@ def test_a_negative_seed_is_refused():
         run(seed=-1)
 
 
-@pytest.mark.parametrize("assignment", ["lr=.inf", "fp_weight=.inf", "weight_decay=.inf", "clip=.nan"])
+@pytest.mark.parametrize(
+    "assignment", ["lr=.inf", "fp_weight=.inf", "weight_decay=.inf", "clip=.nan"]
+)
 def test_numbers_must_be_finite(assignment):
     with pytest.raises(ConfigError):
         with_overrides(DEFAULT, None, [assignment])

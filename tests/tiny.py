@@ -1,5 +1,6 @@
 """Tiny encoders and a tiny prepared data set, so that a training takes a second."""
 
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -91,7 +92,9 @@ def write_data(folder: Path, *, seed: int = 0, train: int = 13, val: int = 8) ->
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), film)
         radiographs.append(
-            Radiograph(f"film{number}", f"patient{number}", path, labels, tuple(regions), None, split)
+            Radiograph(
+                f"film{number}", f"patient{number}", path, labels, tuple(regions), None, split
+            )
         )
     source = SourceSet("tiny", FINDINGS, tuple(radiographs), "generated", "CC0-1.0", "nobody")
     return prepare(source, folder, size=SIZE, workers=1, progress=lambda done, total: None)
@@ -150,3 +153,19 @@ def card_for(model: VisionLanguageClassifier) -> ModelCard:
 def random_pixels(count: int, *, seed: int = 0, size: int = SIZE) -> np.ndarray:
     """Noise films, uint8 (count, size, size)."""
     return np.random.default_rng(seed).integers(0, 256, (count, size, size), dtype=np.uint8)
+
+
+class Trap:
+    """An object that leaves a mark when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return (Path.touch, (self.mark,))
+
+
+def booby_trap(pickled: Path, mark: Path) -> Path:
+    """Write a pickle that creates `mark` when opened; returns `mark`."""
+    pickled.write_bytes(pickle.dumps({"weight": Trap(mark)}))
+    return mark

@@ -81,7 +81,7 @@ def test_attention_of_zero_neither_breaks_the_map_nor_its_gradient():
     attention[..., 0] = 1.0
     attention.requires_grad_()
     maps = refine("linear", "relative", attention, torch.zeros(1, 1, TOKENS))
-    assert float(maps[0, 0, 1]) == pytest.approx(1 / (1 + math.exp(12)), rel=1e-3)
+    assert maps[0, 0, 1].item() == pytest.approx(1 / (1 + math.exp(12)), rel=1e-3)
     maps.sum().backward()
     assert bool(torch.isfinite(attention.grad).all())
 

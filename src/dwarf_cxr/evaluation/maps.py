@@ -38,8 +38,8 @@ def upsample(map_: Float[np.ndarray, "h w"], size: int) -> Float32[np.ndarray, "
 
 
 def score_map(
-    map_: Float[np.ndarray, "size size"],
-    truth: Float[np.ndarray, "size size"],
+    map_: Float[np.ndarray, "h w"],
+    truth: Float[np.ndarray, "h w"],
     threshold: float | None,
 ) -> MapScores:
     """Score a map in [0, 1] against the true shares of a present finding."""
@@ -90,7 +90,7 @@ def pointing_hit(m: Float[np.ndarray, "pixel"], y: Float[np.ndarray, "pixel"]) -
 
 
 def fit_map_threshold(
-    maps: Sequence[Float[np.ndarray, "size size"]], truths: Sequence[Float[np.ndarray, "size size"]]
+    maps: Sequence[Float[np.ndarray, "h w"]], truths: Sequence[Float[np.ndarray, "h w"]]
 ) -> float | None:
     """The threshold out of .001, .002, … .999 with the largest mean Dice; None without maps."""
     if not len(maps):

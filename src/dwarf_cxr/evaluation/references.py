@@ -37,7 +37,7 @@ def mean_coverage(
     return (prior / np.maximum(counts, 1)[:, None, None]).astype(np.float32)
 
 
-def all_ones(truth: Float[np.ndarray, "size size"]) -> MapScores:
+def all_ones(truth: Float[np.ndarray, "h w"]) -> MapScores:
     """Scores of the map that is 1 everywhere."""
     return score_map(np.ones_like(truth), truth, 1.0)
 

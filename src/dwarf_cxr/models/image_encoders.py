@@ -260,7 +260,11 @@ def vit_from_folder(folder: Path, frozen_layers: int) -> VisionTransformer:
         )
     try:
         loaded, info = ViTModel.from_pretrained(
-            folder, add_pooling_layer=False, local_files_only=True, output_loading_info=True
+            folder,
+            add_pooling_layer=False,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, with their names
         )
     except (OSError, ValueError, RuntimeError) as fault:
         raise CheckpointError(

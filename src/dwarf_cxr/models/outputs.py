@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -53,6 +53,7 @@ class ModelCard:
     """(C, size, size) float32: mean coverage over training positives that carry regions."""
 
 
+@runtime_checkable
 class Classifier(Protocol):
     """What evaluation, prediction and the pages need of a model."""
 

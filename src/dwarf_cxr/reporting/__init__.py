@@ -1,0 +1,1 @@
+"""Showing results: tables, figures, films with maps on them, and the pages that hold them."""

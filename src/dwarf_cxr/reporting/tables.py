@@ -1,0 +1,268 @@
+"""The tables of a report and the plain words that go with them, from metrics.json."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dwarf_cxr.evaluation.bootstrap import Estimate
+from dwarf_cxr.evaluation.paired import compare_runs
+from dwarf_cxr.reporting.runs import EvaluatedRun
+
+ENOUGH_SEEDS = 3
+"""Fewer trainings of a method support no claim about the method."""
+
+
+class Metric(NamedTuple):
+    """A column."""
+
+    key: str
+    label: str
+    note: str
+    lower_is_better: bool = False
+
+
+SUMMARY_METRICS = (
+    Metric("auc", "AUC", "area under the ROC curve"),
+    Metric("f1", "F1", "at the score threshold from validation"),
+    Metric("mcc", "MCC", "at the score threshold from validation"),
+    Metric("dice", "Dice", "at the map threshold from validation"),
+    Metric("max_dice", "Max Dice", "oracle over thresholds: not reachable in use"),
+    Metric("iou", "IoU", "at the map threshold from validation"),
+    Metric("hit_rate", "Hit rate", "the map's peak lies in the region"),
+    Metric("energy_inside", "Energy inside", "share of the map's sum in the region"),
+    Metric(
+        "fp_area",
+        "FP area",
+        "share of films without the finding that is marked; lower is better",
+        lower_is_better=True,
+    ),
+)
+PAIRED_METRICS = SUMMARY_METRICS
+
+REFERENCE_WORDS = {
+    "all_ones": "whole film",
+    "train_prior": "train prior",
+    "best_grid": "best on the grid",
+    "shuffled": "own maps, shuffled",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number as it is shown."""
+
+    text: str
+    interval: str = ""
+    verdict: str = ""
+    title: str = ""
+    """The full value, or why there is none."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table; `kind` is run, reference or part."""
+
+    kind: str
+    name: str
+    method: str
+    seed: str
+    cells: tuple[Cell, ...]
+    cost: str = ""
+
+
+def summary_rows(runs: Sequence[EvaluatedRun]) -> list[Row]:
+    """Macro metrics: every run, then what they must be compared with.
+
+    A reference that is the same for all runs is one row.
+    """
+    rows = []
+    for run in runs:
+        seed = "—" if run.seed is None else str(run.seed)
+        cells = _cells(run.metrics["macro"])
+        rows.append(Row("run", run.name, run.method, seed, cells, _cost(run)))
+        for part, block in run.metrics.get("parts", {}).items():
+            cells = _cells(block["macro"])
+            rows.append(Row("part", f"{part} alone of {run.name}", "", "", cells))
+    for reference in runs[0].metrics["references"]:
+        blocks = [run.metrics["references"].get(reference, {"macro": {}}) for run in runs]
+        alike = all(block == blocks[0] for block in blocks)
+        for run, block in zip(runs[:1] if alike else runs, blocks, strict=False):
+            name = REFERENCE_WORDS.get(reference, reference)
+            whose = "" if alike else f" ({run.name})"
+            cells = _cells(block["macro"])
+            rows.append(Row("reference", f"{name}{whose}", "reference", "", cells))
+    return rows
+
+
+def prior_sentences(runs: Sequence[EvaluatedRun]) -> list[str]:
+    """For each run, whether its Dice beats the train prior, and what is left of it shuffled."""
+    return [_prior_sentence(run) for run in runs]
+
+
+def _prior_sentence(run: EvaluatedRun) -> str:
+    own = run.metrics["macro"].get("dice", {})
+    references = run.metrics["references"]
+    prior = references.get("train_prior", {}).get("macro", {}).get("dice", {})
+    if own.get("value") is None or prior.get("value") is None:
+        missing = own.get("reason") or prior.get("reason") or "not evaluated"
+        return (
+            f"{run.title}: its Dice cannot be compared with the train prior's ({missing}), so "
+            "nothing is shown about where it looks."
+        )
+    numbers = f"Dice {_plain(own)} against {_plain(prior)}"
+    if own["value"] <= prior["value"]:
+        verdict = (
+            f"{run.title} does not beat the train prior, a fixed map per finding that never looks "
+            f"at the film: {numbers}."
+        )
+    elif own.get("low") is None or prior.get("high") is None or own["low"] <= prior["high"]:
+        verdict = (
+            f"{run.title} is above the train prior, but the intervals overlap: {numbers}. That it "
+            "beats a fixed map that never looks at the film is not shown."
+        )
+    else:
+        verdict = f"{run.title} beats the train prior: {numbers}, intervals apart."
+    moved = references.get("shuffled", {}).get("macro", {}).get("dice", {})
+    if moved.get("value") is not None:
+        verdict += (
+            f" Put on other films with the same finding, its maps still reach {_plain(moved)}: "
+            "that much is the usual place of a finding, not this film."
+        )
+    return verdict
+
+
+def paired_macro_rows(runs: Sequence[EvaluatedRun], differences: Sequence["Paired"]) -> list[Row]:
+    """Macro differences of every other run to the first."""
+    return [
+        Row("run", run.name, run.method, "—" if run.seed is None else str(run.seed), cells)
+        for run, paired in zip(runs[1:], differences, strict=True)
+        for cells in [tuple(_difference(paired.macro[m.key], m) for m in PAIRED_METRICS)]
+    ]
+
+
+@dataclass(frozen=True)
+class Paired:
+    """What `compare_runs` says of a run and the baseline."""
+
+    findings: Mapping[str, Mapping[str, Estimate]]
+    macro: Mapping[str, Estimate]
+
+
+def pair_with_first(runs: Sequence[EvaluatedRun], draws: int) -> list[Paired]:
+    """Differences of every other run to the first, over the same patients.
+
+    Raises:
+        DataError: different films, patients or labels, or no finding in common.
+    """
+    baseline = runs[0].evaluation / "cases.csv"
+    return [
+        Paired(*compare_runs(baseline, run.evaluation / "cases.csv", draws=draws))
+        for run in runs[1:]
+    ]
+
+
+def paired_finding_rows(paired: Paired, metrics: Sequence[Metric]) -> list[Row]:
+    """Differences of one run to the baseline for every finding."""
+    return [
+        Row("run", name, "", "", tuple(_difference(estimates[m.key], m) for m in metrics))
+        for name, estimates in paired.findings.items()
+    ]
+
+
+@dataclass(frozen=True)
+class SeedGroup:
+    """Trainings that differ in nothing but their seed."""
+
+    method: str
+    runs: tuple[str, ...]
+    seeds: int
+    cells: tuple[Cell, ...]
+
+
+def seed_groups(runs: Sequence[EvaluatedRun]) -> list[SeedGroup]:
+    """Mean and standard deviation over seeds, for what was trained with two or more."""
+    groups: dict[str, list[EvaluatedRun]] = {}
+    for run in runs:
+        if run.seed is not None and run.config is not None:
+            # whatever fixes the result besides the seed
+            same = run.config.model_copy(update={"seed": 0, "versions": {}, "data": ""})
+            groups.setdefault(same.model_dump_json(), []).append(run)
+    found = []
+    for members in groups.values():
+        seeds = {run.seed for run in members}
+        if len(seeds) < 2:
+            continue
+        cells = tuple(_over_seeds(members, metric.key) for metric in SUMMARY_METRICS)
+        names = tuple(run.name for run in members)
+        found.append(SeedGroup(members[0].method, names, len(seeds), cells))
+    return found
+
+
+def has_enough_seeds(runs: Sequence[EvaluatedRun]) -> bool:
+    """Whether every run is one of at least three trainings that differ in their seed alone."""
+    enough = [group for group in seed_groups(runs) if group.seeds >= ENOUGH_SEEDS]
+    return {run.name for run in runs} <= {name for group in enough for name in group.runs}
+
+
+def finding_rows(run: EvaluatedRun) -> list[Row]:
+    """Every finding's metrics of one run."""
+    return [
+        Row("run", name, "", "", _cells(run.metrics["findings"][name]))
+        for name in run.metrics["findings_order"]
+    ]
+
+
+def shown_estimate(entry: Mapping[str, Any] | None) -> Cell:
+    """A metric of metrics.json as it is shown."""
+    if not entry or entry.get("value") is None:
+        return Cell("—", title=str((entry or {}).get("reason", "not evaluated")))
+    value, low, high = entry["value"], entry.get("low"), entry.get("high")
+    title = f"{value!r}, n = {entry.get('n')}"
+    if low is None or high is None:
+        return Cell(f"{value:.3f}", "no interval", title=f"{title}; undefined in most draws")
+    return Cell(f"{value:.3f}", f"{low:.3f} to {high:.3f}", title=title)
+
+
+def _cells(block: Mapping[str, Any]) -> tuple[Cell, ...]:
+    return tuple(shown_estimate(block.get(metric.key)) for metric in SUMMARY_METRICS)
+
+
+def _difference(estimate: Estimate, metric: Metric) -> Cell:
+    if estimate.value is None:
+        return Cell("—", title=estimate.reason or "undefined")
+    text, title = _signed(estimate.value), f"{estimate.value!r}, n = {estimate.n}"
+    if estimate.low is None or estimate.high is None:
+        return Cell(text, "no interval", "not clear", title)
+    interval = f"{_signed(estimate.low)} to {_signed(estimate.high)}"
+    if estimate.low <= 0 <= estimate.high:
+        return Cell(text, interval, "not clear", title)
+    better = (estimate.value > 0) != metric.lower_is_better
+    return Cell(text, interval, "better" if better else "worse", title)
+
+
+def _over_seeds(runs: Sequence[EvaluatedRun], key: str) -> Cell:
+    values = [run.metrics["macro"].get(key, {}).get("value") for run in runs]
+    if any(value is None for value in values):
+        return Cell("—", title="undefined in one of the runs")
+    mean, spread = float(np.mean(values)), float(np.std(values, ddof=1))
+    return Cell(f"{mean:.3f} ± {spread:.3f}", title=f"{mean!r} ± {spread!r}")
+
+
+def _cost(run: EvaluatedRun) -> str:
+    if run.history is None:
+        return "—"
+    minutes, seconds = divmod(round(run.history.seconds), 60)
+    time = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    epochs = int(run.history.epochs[-1])
+    return f"{time}, {epochs} epoch{'' if epochs == 1 else 's'}"
+
+
+def _plain(entry: Mapping[str, Any]) -> str:
+    cell = shown_estimate(entry)
+    return f"{cell.text} ({cell.interval})"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
