@@ -10,6 +10,7 @@ from dwarf_cxr.evaluation.maps import (
     fit_map_threshold,
     max_dice,
     pointing_hit,
+    reaches,
     score_map,
     upsample,
 )
@@ -120,6 +121,15 @@ def test_fitted_threshold_has_the_best_mean_dice(seed):
     best = max(mean_dice(threshold) for threshold in THRESHOLDS[::7])
     assert mean_dice(fitted) >= best - 1e-12
     assert fitted in THRESHOLDS
+
+
+def test_a_pixel_at_the_threshold_is_decided_as_the_fit_decides_it():
+    for threshold in THRESHOLDS[::13]:
+        value = np.full((2, 2), threshold, np.float32)
+        fit_counts_it = np.searchsorted(THRESHOLDS, value[0, 0], side="right") > np.searchsorted(
+            THRESHOLDS, threshold
+        )
+        assert reaches(value, float(threshold)).all() == fit_counts_it
 
 
 def test_no_map_no_threshold():

@@ -20,7 +20,7 @@ from dwarf_cxr.evaluation.cases import (
     summarise,
     write_cases,
 )
-from dwarf_cxr.evaluation.maps import fit_map_threshold, score_map, upsample
+from dwarf_cxr.evaluation.maps import fit_map_threshold, reaches, score_map, upsample
 from dwarf_cxr.evaluation.references import (
     REFERENCES,
     SHUFFLES,
@@ -250,7 +250,9 @@ class _Collected:
         threshold = self.card.map_thresholds.get(name)
         map_ = outputs.maps[offset, finding]
         if self.cases.labels[row, finding] == 0 and threshold is not None:
-            self.cases.maps["fp_area"][row, finding] = (upsample(map_, size) >= threshold).mean()
+            self.cases.maps["fp_area"][row, finding] = reaches(
+                upsample(map_, size), threshold
+            ).mean()
         if not self.supervised[row, finding]:
             return
         truth = self.data.coverage(int(self.indices[row]), name, size)

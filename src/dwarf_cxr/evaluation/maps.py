@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Bool, Float, Float32
 
 THRESHOLDS = np.arange(1, 1000) / 1000
 """Where `fit_map_threshold` looks."""
@@ -43,11 +43,11 @@ def score_map(
     threshold: float | None,
 ) -> MapScores:
     """Score a map in [0, 1] against the true shares of a present finding."""
-    m, y = map_.astype(np.float64).ravel(), truth.astype(np.float64).ravel()
-    area, energy, inside = y.sum(), m.sum(), float(m @ y)
+    m, y = map_.ravel(), truth.astype(np.float64).ravel()
+    area, energy, inside = y.sum(), m.sum(dtype=np.float64), float(m.astype(np.float64) @ y)
     dice = iou = np.nan
     if threshold is not None:
-        chosen = m >= threshold
+        chosen = reaches(m, threshold)
         overlap, count = y[chosen].sum(), chosen.sum()
         dice = 2 * overlap / (count + area)
         iou = overlap / (count + area - overlap)
@@ -61,19 +61,27 @@ def score_map(
     )
 
 
+def reaches(map_: Float[np.ndarray, "*shape"], threshold: float) -> Bool[np.ndarray, "*shape"]:
+    """Where the map is at least `threshold`, compared in double precision.
+
+    numpy would round a plain float to the map's single precision, and so decide some pixels
+    otherwise than the fit of the threshold did.
+    """
+    return map_ >= np.float64(threshold)
+
+
 def max_dice(m: Float[np.ndarray, "pixel"], y: Float[np.ndarray, "pixel"]) -> float:
     """The largest Dice of {m >= t} over all thresholds t, exactly.
 
     Lowering t past a pixel outside the region only adds false area, so the best t is the value of a
-    pixel with y > 0: those are sorted, and all pixels counted into them.
+    pixel with y > 0: only there are overlaps summed, and pixels counted in the sorted map.
     """
     touched = y > 0
     values = m[touched]
     order = np.argsort(values)
     values, shares = values[order], y[touched][order]
     overlap = np.cumsum(shares[::-1])[::-1]
-    reached = np.searchsorted(values, m, side="right")
-    count = np.cumsum(np.bincount(reached, minlength=len(values) + 1)[::-1])[::-1][1:]
+    count = len(m) - np.searchsorted(np.sort(m), values, side="left")
     # of equal values only the first has every pixel of that value behind it
     first = np.append(True, values[1:] != values[:-1])
     return float((2 * overlap[first] / (count[first] + shares.sum())).max())

@@ -49,7 +49,7 @@ def style_of(index: int) -> Style:
 
 def forest_plot(runs: Sequence[EvaluatedRun]) -> bytes:
     """AUC and Dice with intervals of every finding and run, the train prior's Dice beside it."""
-    findings = ["macro", *_all_findings(runs)]
+    findings: list[str | None] = [None, *_all_findings(runs)]
     step = 1 / (len(runs) + 1.2)
     height = 1.3 + len(findings) * max(0.3, 0.17 * (len(runs) + 1))
     with _figure(10.5, height) as figure:
@@ -67,7 +67,10 @@ def forest_plot(runs: Sequence[EvaluatedRun]) -> bytes:
         auc.set_xlim(right=1.01)
         dice.set_xlim(left=0)
         _draw_prior(dice, runs[0], findings, step * len(runs) / 2)
-        auc.set_yticks(range(len(findings)), [_short(finding) for finding in findings])
+        auc.set_yticks(
+            range(len(findings)),
+            [_short(finding or "all findings (macro)") for finding in findings],
+        )
         auc.set_ylim(len(findings) - 0.5, -0.5)
         auc.get_yticklabels()[0].set_fontweight("bold")
         handles: list[Artist] = [
@@ -167,9 +170,7 @@ def training_curves(runs: Sequence[EvaluatedRun]) -> bytes | None:
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.grid(color=QUIET, linewidth=0.7)
         handles: list[Artist] = [
-            Line2D(
-                [], [], color=s.colour, marker=s.marker, linestyle=s.line, label=run.title
-            )
+            Line2D([], [], color=s.colour, marker=s.marker, linestyle=s.line, label=run.title)
             for run, s in _styled(runs)
             if run.history is not None
         ]
@@ -231,7 +232,9 @@ def _draw_intervals(
         axes.plot([value], [y], color=s.colour, marker=s.marker, markersize=5, linestyle="none")
 
 
-def _draw_prior(axes: Axes, run: EvaluatedRun, findings: Sequence[str], reach: float) -> None:
+def _draw_prior(
+    axes: Axes, run: EvaluatedRun, findings: Sequence[str | None], reach: float
+) -> None:
     block = run.metrics["references"].get("train_prior", {"macro": {}})
     for place, finding in enumerate(findings):
         value = _entry(block, finding, "dice").get("value")
@@ -245,8 +248,8 @@ def _draw_prior(axes: Axes, run: EvaluatedRun, findings: Sequence[str], reach: f
             )
 
 
-def _entry(block: Mapping[str, Any], finding: str, metric: str) -> Mapping[str, Any]:
-    of = block["macro"] if finding == "macro" else block.get("findings", {}).get(finding, {})
+def _entry(block: Mapping[str, Any], finding: str | None, metric: str) -> Mapping[str, Any]:
+    of = block["macro"] if finding is None else block.get("findings", {}).get(finding, {})
     return of.get(metric) or {}
 
 

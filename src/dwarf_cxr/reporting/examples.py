@@ -1,0 +1,288 @@
+"""Real films for a report: for every finding good, middling and bad cases, each method's map on them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Float32
+
+from dwarf_cxr.data.store import PreparedData
+from dwarf_cxr.errors import DataError, DwarfError
+from dwarf_cxr.models.checkpoint import load_model
+from dwarf_cxr.models.outputs import ModelCard, Outputs
+from dwarf_cxr.progress import Report
+from dwarf_cxr.reporting.overlay import (
+    THRESHOLD,
+    TRUTH,
+    Picture,
+    blend,
+    data_uri,
+    film_picture,
+    outlined,
+)
+from dwarf_cxr.reporting.runs import EvaluatedRun
+
+SIDE = 420
+"""Longer side of a picture in pixels: sharp at half of it on a dense screen."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture."""
+
+    title: str
+    lines: tuple[str, ...]
+    image: str
+    """Data URI."""
+    alternative: str
+    """What it shows, in words."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One film with a finding, and what every run made of it."""
+
+    image_id: str
+    rank: str
+    width: int
+    height: int
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True)
+class FindingExamples:
+    """The films shown for a finding, or the reason why there are none."""
+
+    finding: str
+    count: int
+    """How many films of the split have the finding and a region of it."""
+    examples: tuple[Example, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """All examples of a report; without any, `problem` says why."""
+
+    findings: tuple[FindingExamples, ...]
+    ranked_by: str
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What one run's model said of the chosen films."""
+
+    run: EvaluatedRun
+    card: ModelCard
+    findings: tuple[str, ...]
+    outputs: Outputs
+    rows: Mapping[str, int]
+    """Row in `outputs` of each image id."""
+
+
+def make_gallery(
+    runs: Sequence[EvaluatedRun],
+    data: Path | None,
+    cases_per_finding: int,
+    progress: Report | None = None,
+) -> Gallery:
+    """Choose films by the first run's Dice and draw every run's map on them.
+
+    Data or models that are not where the evaluation found them leave the gallery empty, with a
+    problem that says so.
+
+    Raises:
+        DataError: `data` is given but is no prepared data set, or not the one that was evaluated.
+    """
+    first = runs[0]
+    metric, label = _ranking(first)
+    ranked_by = f"{label} of {first.name}"
+    chosen = {
+        finding: choose_cases(first, finding, metric, cases_per_finding)
+        for finding in first.metrics["findings_order"]
+    }
+    wanted = list(dict.fromkeys(row for cases in chosen.values() for row, _ in cases))
+    image_ids = [first.cases.image_ids[row] for row in wanted]
+    try:
+        prepared = _open_data(first, data)
+        seen = [
+            _ask(run, prepared, image_ids, progress, done, len(runs))
+            for done, run in enumerate(runs)
+        ]
+    except DwarfError as problem:
+        if data is not None and isinstance(problem, DataError):
+            raise
+        return Gallery((), ranked_by, str(problem))
+    sections = tuple(
+        _section(first, finding, cases, prepared, seen, metric) for finding, cases in chosen.items()
+    )
+    return Gallery(sections, ranked_by)
+
+
+def choose_cases(run: EvaluatedRun, finding: str, metric: str, count: int) -> list[tuple[int, str]]:
+    """Rows of `run.cases` from best to worst, evenly spaced, with their rank in words.
+
+    Three are the best, the median and the worst.
+    """
+    column = run.cases.findings.index(finding)
+    values = run.cases.maps[metric][:, column]
+    scored = np.flatnonzero(~np.isnan(values))
+    order = scored[np.argsort(-values[scored], kind="stable")]
+    last = len(order) - 1
+    if last < 0 or count < 1:
+        return []
+    places = [last / 2] if count == 1 else np.linspace(0, last, min(count, len(order)))
+    ranks = list(dict.fromkeys(int(place) for place in places))
+    return [(int(order[rank]), _rank_words(rank, len(order), count)) for rank in ranks]
+
+
+def _rank_words(rank: int, total: int, count: int) -> str:
+    place = f"rank {rank + 1} of {total}"
+    if total == 1:
+        return "The only case"
+    if rank == 0 and count > 1:
+        return f"Best case ({place})"
+    if rank == total - 1:
+        return f"Worst case ({place})"
+    if rank == (total - 1) // 2 and count % 2:
+        return f"Median case ({place})"
+    return place.capitalize()
+
+
+def _ranking(run: EvaluatedRun) -> tuple[str, str]:
+    """The column that cases are ranked by: Dice, or where no threshold was fitted the oracle's."""
+    for metric, label in (("dice", "Dice"), ("max_dice", "max Dice (oracle)")):
+        if not np.isnan(run.cases.maps[metric]).all():
+            return metric, label
+    return "max_dice", "max Dice (oracle)"
+
+
+def _open_data(run: EvaluatedRun, data: Path | None) -> PreparedData:
+    prepared = PreparedData.open(Path(run.protocol["data"]["folder"]) if data is None else data)
+    if prepared.fingerprint != run.fingerprint:
+        raise DataError(
+            f"{prepared.folder}: holds other data (fingerprint {prepared.fingerprint[:12]}…) than "
+            f"was evaluated ({run.fingerprint[:12]}…); give the evaluated data with --data"
+        )
+    return prepared
+
+
+def _ask(
+    run: EvaluatedRun,
+    data: PreparedData,
+    image_ids: Sequence[str],
+    progress: Report | None,
+    done: int,
+    total: int,
+) -> _Seen:
+    if progress is not None:
+        progress(f"maps of {run.name}", done, total)
+    model = load_model(run.folder)
+    if model.card is None:
+        raise DwarfError(f"{run.folder}: the model has no card; train or import it again")
+    index = {name: place for place, name in enumerate(data.image_ids)}
+    places = np.array([index[name] for name in image_ids], dtype=np.int64)
+    findings = tuple(run.metrics["findings_order"])
+    outputs = model.predict(data.pixels[places], findings)
+    rows = {name: row for row, name in enumerate(image_ids)}
+    return _Seen(run, model.card, findings, outputs, rows)
+
+
+def _section(
+    first: EvaluatedRun,
+    finding: str,
+    cases: Sequence[tuple[int, str]],
+    data: PreparedData,
+    seen: Sequence[_Seen],
+    metric: str,
+) -> FindingExamples:
+    column = first.cases.findings.index(finding)
+    count = int((~np.isnan(first.cases.maps[metric][:, column])).sum())
+    if not cases:
+        reason = first.cases.reason("dice", column)
+        return FindingExamples(finding, count, (), f"Nothing to show: {reason}.")
+    examples = tuple(
+        _example(data, first.cases.image_ids[row], finding, rank, seen) for row, rank in cases
+    )
+    return FindingExamples(finding, count, examples)
+
+
+def _example(
+    data: PreparedData, image_id: str, finding: str, rank: str, seen: Sequence[_Seen]
+) -> Example:
+    index = data.image_ids.index(image_id)
+    frame = _fitted(int(data.widths[index]), int(data.heights[index]))
+    coverage = data.coverage(index, finding, SIDE)
+    # a region smaller than a pixel still has its most covered one
+    truth = cv2.resize(coverage, frame) >= min(0.5, float(coverage.max()))
+    film = film_picture(np.asarray(data.pixels[index]), frame)
+    panels = [
+        Panel(
+            "Film and region",
+            ("",),
+            data_uri(outlined(film, truth, TRUTH)),
+            f"Film {image_id} with the true region of {finding} outlined",
+        )
+    ]
+    for one in seen:
+        if finding in one.findings:
+            panels += _run_panels(film, truth, one, image_id, finding)
+    return Example(image_id, rank, *frame, tuple(panels))
+
+
+def _run_panels(
+    film: Picture, truth: np.ndarray, seen: _Seen, image_id: str, finding: str
+) -> list[Panel]:
+    row, column = seen.rows[image_id], seen.findings.index(finding)
+    extras = seen.outputs.extras
+    name = seen.run.name
+
+    def panel(title: str, lines: tuple[str, ...], map_: np.ndarray, limit: float | None) -> Panel:
+        picture = _drawn(film, map_, truth, limit)
+        return Panel(title, lines, data_uri(picture), f"{title} for {finding} on film {image_id}")
+
+    threshold = seen.card.map_thresholds.get(finding)
+    lines = _case_lines(seen, image_id, finding)
+    panels = [panel(f"Map of {name}", lines, seen.outputs.maps[row, column], threshold)]
+    if "prior" in extras and "evidence" in extras:
+        panels.append(
+            panel(f"Prior of {name}", ("known before looking",), extras["prior"][column], None)
+        )
+        panels.append(
+            panel(
+                f"Evidence of {name}", ("seen on this film",), extras["evidence"][row, column], None
+            )
+        )
+    return panels
+
+
+def _drawn(
+    film: Picture, map_: Float32[np.ndarray, "h w"], truth: np.ndarray, threshold: float | None
+) -> Picture:
+    height, width = film.shape[:2]
+    large = cv2.resize(map_, (width, height), interpolation=cv2.INTER_LINEAR)
+    picture = outlined(blend(film, large), truth, TRUTH)
+    if threshold is None:
+        return picture
+    return outlined(picture, large >= threshold, THRESHOLD, dashed=True)
+
+
+def _case_lines(seen: _Seen, image_id: str, finding: str) -> tuple[str, ...]:
+    place = seen.run.case(image_id, finding)
+    if place is None:
+        return ("not evaluated",)
+    cases = seen.run.cases
+    dice, oracle = cases.maps["dice"][place], cases.maps["max_dice"][place]
+    overlap = f"Dice {dice:.3f}" if not np.isnan(dice) else f"max Dice (oracle) {oracle:.3f}"
+    decision = {1.0: ", called present", 0.0: ", called absent"}.get(
+        float(cases.present[place]), ""
+    )
+    return overlap, f"score {cases.scores[place]:.3f}{decision}"
+
+
+def _fitted(width: int, height: int) -> tuple[int, int]:
+    factor = SIDE / max(width, height)
+    return max(1, round(width * factor)), max(1, round(height * factor))
