@@ -81,7 +81,7 @@ def write_data(folder: Path, *, seed: int = 0, train: int = 13, val: int = 8) ->
             labels[finding] = (number >> index) % 2 == 1
             if not labels[finding]:
                 continue
-            x, y = np.array(PLACES[finding]) + rng.integers(-3, 4, 2)
+            x, y = (np.array(PLACES[finding]) + rng.integers(-3, 4, 2)).tolist()
             film[y : y + 14, x : x + 14] = 220
             regions.append(Region(finding, Box(float(x), float(y), x + 14.0, y + 14.0), "reader"))
         if number == 1:
