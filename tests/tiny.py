@@ -59,6 +59,7 @@ def write_bert(folder: Path, words: Sequence[str] = WORDS) -> Path:
         num_attention_heads=2,
         intermediate_size=40,
         max_position_embeddings=32,
+        initializer_range=0.5,  # else all prompts get nearly the same vector
     )
     BertModel(config).save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")

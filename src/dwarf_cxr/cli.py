@@ -59,8 +59,8 @@ def prepare(
     root: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
-            help="The data set's folder (coco: also the JSON file itself; synthetic: where the "
-            "films are written, OUT/films by default)."
+            help="The data set's folder (coco: or the JSON file itself; synthetic: films go to "
+            "ROOT/films, by default OUT/films)."
         ),
     ] = None,
     size: Annotated[int, typer.Option(help="Side of the prepared images in pixels.")] = 224,
@@ -79,6 +79,9 @@ def prepare(
     assume_absent: Annotated[
         bool, typer.Option(help="coco: an image without a finding's region does not have it.")
     ] = False,
+    skip_missing: Annotated[
+        bool, typer.Option(help="nih, chestx-det: leave out listed images that are not there.")
+    ] = False,
 ) -> None:
     """Decode and resize SOURCE once into the folder OUT, which everything else reads."""
     from dwarf_cxr.data.prepare import prepare as prepare_data
@@ -93,6 +96,7 @@ def prepare(
         seed=seed,
         workers=workers,
         assume_absent=assume_absent,
+        skip_missing=skip_missing,
     )
     data = prepare_data(
         read,

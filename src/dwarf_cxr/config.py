@@ -28,8 +28,9 @@ class ModelSettings(_Frozen):
     image_encoder: str = "efficientnet-lite0"
     """`efficientnet-lite0` (starter, ImageNet weights from its package), `vit-b16` (random start)
     or the path of a folder with a ViT in Hugging Face layout."""
-    frozen_layers: int = Field(default=5, ge=0)
-    """Encoder blocks, counted from the image, that stay as they were pretrained."""
+    frozen_layers: int | None = Field(default=None, ge=0)
+    """Encoder blocks, counted from the image, that stay as they were pretrained; None: as the
+    encoder does best, 5 of the starter's 16 and none of a ViT's."""
     text_encoder: str = "minilm"
     """`minilm` (starter) or the path of a folder with a BERT in Hugging Face layout."""
     prompts: Literal["name", "description"] = "name"

@@ -87,7 +87,7 @@ def read_chest_det(root: Path, *, missing: Literal["error", "skip"] = "error") -
         what = f"{len(absent)} of {len(entries)} annotated images are not under {root}"
         if missing == "error" or len(absent) == len(entries):
             raise DataError(
-                f"{what}: {listed(absent)}; unpack them there, or pass missing='skip' to leave "
+                f"{what}: {listed(absent)}; unpack them there, or use --skip-missing to leave "
                 f"them out"
             )
         notes.append(f"{what}; left out")

@@ -79,7 +79,7 @@ def _what_it_is(content: bytes) -> str:
     if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<!--")):
         return "a web page, not an image (a failed download?); fetch the image itself"
     if content[128:132] == b"DICM":
-        return "a DICOM file, not a PNG or JPEG; read it with `dwarf data prepare dicom`"
+        return "a DICOM file, not a PNG or JPEG; convert it to a PNG first"
     if content.startswith((b"\x89PNG", b"\xff\xd8")):
         return "a PNG or JPEG with a damaged header; fetch it again"
     return "not a PNG or JPEG image; convert it to one of them"

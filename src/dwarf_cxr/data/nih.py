@@ -56,7 +56,7 @@ def read_nih(root: Path, *, missing: Literal["error", "skip"] = "error") -> Sour
         what = f"{len(absent)} of {len(labels)} images of {table.path.name} are not under {root}"
         if missing == "error" or len(absent) == len(labels):
             raise DataError(
-                f"{what}: {listed(absent)}; unpack them there, or pass missing='skip' to leave "
+                f"{what}: {listed(absent)}; unpack them there, or use --skip-missing to leave "
                 f"them out"
             )
         notes.append(f"{what}; left out")

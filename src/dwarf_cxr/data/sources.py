@@ -1,7 +1,7 @@
 """Opening a data set by the name of its format."""
 
-import os
 from pathlib import Path
+from typing import Literal
 
 from dwarf_cxr.data.records import SourceSet
 from dwarf_cxr.errors import ConfigError
@@ -17,10 +17,13 @@ def read_source(
     seed: int = 0,
     workers: int | None = None,
     assume_absent: bool = False,
+    skip_missing: bool = False,
 ) -> SourceSet:
     """What the reader of format `name` finds under `root`.
 
-    `films`, `seed` and `size` are for `synthetic`, which writes to OUT/films without a root.
+    `films`, `seed` and `size` are for `synthetic`, which writes its films to ROOT/films, or to
+    OUT/films. `skip_missing` leaves out images that the tables of `nih` and `chestx-det` list but
+    that are not there.
 
     Raises:
         ConfigError: no root, or one that does not exist.
@@ -30,30 +33,44 @@ def read_source(
         from dwarf_cxr.data.synthetic import FilmSettings, read_synthetic
 
         return read_synthetic(
-            root or out / "films",
+            root or out,
             films=films,
             seed=seed,
             settings=FilmSettings(size=size),
-            workers=workers or os.cpu_count() or 1,
+            workers=workers,
         )
     if root is None:
         raise ConfigError(f"data prepare {name}: give the data set's folder with --root")
     if not root.exists():
         raise ConfigError(f"--root {root}: no such folder")
+    missing: Literal["error", "skip"] = "skip" if skip_missing else "error"
     if name == "nih":
         from dwarf_cxr.data.nih import read_nih
 
-        return read_nih(root)
+        return read_nih(root, missing=missing)
     if name == "chestx-det":
         from dwarf_cxr.data.chest_det import read_chest_det
 
-        return read_chest_det(root)
+        return read_chest_det(root, missing=missing)
     if name == "coco":
         from dwarf_cxr.data.coco import read_coco
 
-        return read_coco(root, assume_absent=assume_absent)
+        return read_coco(_coco_file(root), assume_absent=assume_absent)
     if name == "csv":
         from dwarf_cxr.data.table import read_csv
 
         return read_csv(root)
     raise ConfigError(f"unknown source {name!r}; known: nih, chestx-det, coco, csv, synthetic")
+
+
+def _coco_file(root: Path) -> Path:
+    if root.is_file():
+        return root
+    files = sorted(root.glob("*.json"))
+    if len(files) != 1:
+        found = ", ".join(file.name for file in files) or "none"
+        raise ConfigError(
+            f"--root {root}: expected one COCO file (*.json) there, found {found}; "
+            "give the file itself with --root"
+        )
+    return files[0]

@@ -7,6 +7,7 @@ from dwarf_cxr.config import load_config
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.evaluation.evaluate import evaluate
 from dwarf_cxr.models.checkpoint import load_model
+from dwarf_cxr.reporting.page import run_page
 
 SHOWN = ("auc", "f1", "dice", "max_dice", "hit_rate")
 
@@ -36,7 +37,8 @@ def evaluate_run(
     metrics = evaluate(
         model, prepared, split=split, out=folder, draws=draws, save_maps=save_maps, seed=seed
     )
-    return [*_lines(metrics), str(folder / "metrics.json")]
+    page = run_page(run, split=split, data=data, evaluation=folder)
+    return [*_lines(metrics), str(folder / "metrics.json"), str(page)]
 
 
 def _lines(metrics: dict[str, Any]) -> list[str]:

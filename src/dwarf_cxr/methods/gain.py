@@ -1,7 +1,7 @@
 """`gain`: the paper's reading of GAIN, extra supervision of the raw attention.
 
 Cross-entropy plus plain Dice (w_FP = 1) on the cross-attention itself, without heads, all findings
-in every step. Attention mining, which the paper does not use, is the method `gain-am`.
+in every step. Attention mining, GAIN's other half, is not part of the paper's baseline.
 """
 
 from dwarf_cxr.config import (

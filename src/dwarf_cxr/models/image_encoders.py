@@ -280,13 +280,17 @@ def vit_from_folder(folder: Path, frozen_layers: int) -> VisionTransformer:
     return encoder
 
 
-def build_image_encoder(name: str, frozen_layers: int) -> nn.Module:
+STARTER_FROZEN = 5
+"""Blocks of the starter that are frozen by default: see LOG.md for what more and less cost."""
+
+
+def build_image_encoder(name: str, frozen_layers: int | None) -> nn.Module:
     """The encoder that the setting `image_encoder` names, with its pretrained weights."""
     if name == "efficientnet-lite0":
-        return starter_image_encoder(frozen_layers)
+        return starter_image_encoder(STARTER_FROZEN if frozen_layers is None else frozen_layers)
     if name == "vit-b16":
-        return VisionTransformer({}, frozen_layers)
-    return vit_from_folder(Path(name), frozen_layers)
+        return VisionTransformer({}, frozen_layers or 0)
+    return vit_from_folder(Path(name), frozen_layers or 0)
 
 
 def rebuild_image_encoder(description: Mapping[str, Any]) -> nn.Module:

@@ -1,4 +1,7 @@
-"""Real films for a report: for every finding good, middling and bad cases, each method's map on them."""
+"""Real films for a report: good, middling and bad cases of every finding.
+
+Each is shown with its true region and with the map of every method.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -253,7 +256,10 @@ def _run_panels(
         )
         panels.append(
             panel(
-                f"Evidence of {name}", ("seen on this film",), extras["evidence"][row, column], None
+                f"Evidence of {name}",
+                ("of this film; 0.5 adds nothing",),
+                extras["evidence"][row, column],
+                None,
             )
         )
     return panels

@@ -74,7 +74,7 @@ def forest_plot(runs: Sequence[EvaluatedRun]) -> bytes:
         auc.set_ylim(len(findings) - 0.5, -0.5)
         auc.get_yticklabels()[0].set_fontweight("bold")
         handles: list[Artist] = [
-            Line2D([], [], color=s.colour, marker=s.marker, linestyle=s.line, label=run.title)
+            Line2D([], [], color=s.colour, marker=s.marker, label=run.title)
             for run, s in _styled(runs)
         ]
         handles.append(
@@ -124,8 +124,13 @@ def roc_curves(runs: Sequence[EvaluatedRun]) -> bytes | None:
             axes.set_yticks([0, 0.5, 1], ["0", ".5", "1"])
         for axes in grid.flat[len(findings) :]:
             axes.set_axis_off()
-        figure.supxlabel("false positive rate", fontsize=10)
-        figure.supylabel("true positive rate", fontsize=10)
+        for axes in grid[:, 0]:
+            axes.set_ylabel("true positive rate", fontsize=9)
+        for place in range(len(findings)):
+            if place + columns >= len(findings):
+                # the lowest chart of its column, which may stand above an empty place
+                grid.flat[place].set_xlabel("false positive rate", fontsize=9)
+                grid.flat[place].tick_params(labelbottom=True)
         handles: list[Artist] = [
             Line2D([], [], color=s.colour, linestyle=s.line, label=run.title)
             for run, s in _styled(runs)
@@ -140,7 +145,11 @@ def training_curves(runs: Sequence[EvaluatedRun]) -> bytes | None:
         return None
     with _figure(10.5, 3.6) as figure:
         panels = figure.subplots(1, 3)
-        labels = {"loss": "training loss", "val_auc": "validation AUC", "val_dice": "val. Dice"}
+        labels = {
+            "loss": "training loss",
+            "val_auc": "validation AUC",
+            "val_dice": "validation Dice",
+        }
         for axes, (name, label) in zip(panels, labels.items(), strict=True):
             for run, s in _styled(runs):
                 if run.history is None:
@@ -228,7 +237,7 @@ def _draw_intervals(
             continue
         low, high = entry.get("low"), entry.get("high")
         if low is not None and high is not None:
-            axes.plot([low, high], [y, y], color=s.colour, linestyle=s.line, linewidth=1.6)
+            axes.plot([low, high], [y, y], color=s.colour, marker="|", markersize=5, linewidth=1.5)
         axes.plot([value], [y], color=s.colour, marker=s.marker, markersize=5, linestyle="none")
 
 
@@ -309,7 +318,7 @@ def _figure(width: float, height: float) -> Iterator[Figure]:
         "ytick.color": INK,
         "axes.unicode_minus": True,
     }
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(settings):  # type: ignore[arg-type]
         figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
         FigureCanvasSVG(figure)
         yield figure

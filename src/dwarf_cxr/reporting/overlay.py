@@ -5,12 +5,16 @@ colours, so that pictures of different films and methods can be compared.
 """
 
 import base64
+from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 
 import cv2
+import matplotlib
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from matplotlib import colormaps
+from PIL import Image, ImageDraw, ImageFont
 
 from dwarf_cxr.errors import DwarfError
 
@@ -18,12 +22,25 @@ Picture = UInt8[np.ndarray, "height width 3"]
 Colour = tuple[int, int, int]
 
 COLOUR_MAP = "viridis"
-OPACITY = 0.45
-"""Share of the map's colour in a blend; the same everywhere, so that a colour means one value."""
+OPACITY = 0.6
+"""Share of the map's colour in a blend where the map is 1; it falls to none where the map is 0, so
+that the film stays visible wherever the map says little."""
 TRUTH: Colour = (255, 255, 255)
 THRESHOLD: Colour = (255, 150, 40)
 HALO: Colour = (0, 0, 0)
 """A dark rim keeps outlines visible on bright bone."""
+BOX_COLOURS: tuple[Colour, ...] = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (213, 94, 0),
+    (204, 121, 167),
+)
+"""Okabe and Ito's, without those that vanish on film; boxes also carry the finding's name."""
+SMALLEST_TEXT = 8
+CAPTION_SHARE = 0.4
+"""Of a picture's height, the most that a caption may cover."""
 DASH, GAP = 7, 5
 """Pixels of a dash and of the gap after it, for lines one pixel wide."""
 
@@ -39,8 +56,10 @@ def blend(
     picture: Picture, map_: Float[np.ndarray, "height width"]
 ) -> UInt8[np.ndarray, "height width 3"]:
     """`picture` with the colours of `map_` over it."""
-    colours = _table()[np.round(np.clip(map_, 0, 1) * 255).astype(np.uint8)]
-    return cv2.addWeighted(picture, 1 - OPACITY, colours, OPACITY, 0)
+    values = np.clip(map_, 0, 1).astype(np.float32)
+    colours = _table()[np.round(values * 255).astype(np.uint8)]
+    share = OPACITY * values[..., None]
+    return np.round(picture * (1 - share) + colours * share).astype(np.uint8)
 
 
 def outlined(
@@ -63,6 +82,61 @@ def outlined(
 def line_width(picture: Picture) -> int:
     """Pixels that a line is wide on a picture of this size."""
     return max(1, round(min(picture.shape[:2]) / 220))
+
+
+def captioned(picture: Picture, lines: Sequence[str]) -> UInt8[np.ndarray, "height width 3"]:
+    """`picture` with lines of text on a dark band along its lower edge, at its own size.
+
+    The text is broken into more lines where it is too wide, and made smaller, down to
+    `SMALLEST_TEXT` pixels, where the band would be too high; what then does not fit is left out,
+    with an ellipsis, never cut through.
+    """
+    height, width = picture.shape[:2]
+    size = _text_size(picture)
+    while True:
+        font = _font(size)
+        margin, line_height = max(2, size // 3), round(size * 1.3)
+        wrapped = [part for line in lines for part in _wrapped(line, font, width - 2 * margin)]
+        most = max(1, int((height * CAPTION_SHARE - 2 * margin) / line_height))
+        if len(wrapped) <= most or size <= SMALLEST_TEXT:
+            break
+        size -= 1
+    if len(wrapped) > most:
+        wrapped = [*wrapped[: most - 1], _shortened(wrapped[most - 1], font, width - 2 * margin)]
+    image = Image.fromarray(picture)
+    top = height - len(wrapped) * line_height - 2 * margin
+    band = Image.new("L", (width, height - top), 190)
+    image.paste(Image.new("RGB", band.size), (0, top), band)
+    draw = ImageDraw.Draw(image)
+    for place, line in enumerate(wrapped):
+        draw.text((margin, top + margin + place * line_height), line, fill="white", font=font)
+    return np.asarray(image).copy()
+
+
+def labelled_boxes(
+    picture: Picture, boxes: Sequence[tuple[str, Sequence[Mapping[str, float]]]]
+) -> UInt8[np.ndarray, "height width 3"]:
+    """`picture` with the boxes (x1, y1, x2, y2 in its pixels) of each name, labelled with it."""
+    height, width = picture.shape[:2]
+    image = Image.fromarray(picture)
+    draw = ImageDraw.Draw(image)
+    line, font = line_width(picture), _font(_text_size(picture))
+    for place, (_, parts) in enumerate(boxes):
+        colour = BOX_COLOURS[place % len(BOX_COLOURS)]
+        for box in parts:
+            corners = (box["x1"], box["y1"], box["x2"] - 1, box["y2"] - 1)
+            rim = (corners[0] - 1, corners[1] - 1, corners[2] + 1, corners[3] + 1)
+            draw.rectangle(rim, outline=HALO, width=line + 2)
+            draw.rectangle(corners, outline=colour, width=line)
+    plates: list[tuple[float, float, float, float]] = []
+    for place, (name, parts) in enumerate(boxes):
+        label = name if font.getlength(name) <= width - 4 else _shortened(name, font, width - 4)
+        for box in parts:
+            plate = _free_plate(label, box, font, plates, (width, height))
+            plates.append(plate)
+            draw.rectangle(plate, fill=BOX_COLOURS[place % len(BOX_COLOURS)])
+            draw.text((plate[0] + 2, plate[1]), label, fill="black", font=font)
+    return np.asarray(image).copy()
 
 
 def scale_picture(width: int, height: int) -> Picture:
@@ -95,6 +169,71 @@ def _encoded(suffix: str, pixels: np.ndarray, options: list[int]) -> bytes:
     if not done:
         raise DwarfError(f"an image of {pixels.shape} cannot be encoded as {suffix}")
     return bytes(buffer)
+
+
+def _text_size(picture: Picture) -> int:
+    return max(SMALLEST_TEXT, round(min(picture.shape[:2]) / 34))
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    # matplotlib carries a typeface with accents and Greek, wherever this runs
+    file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return ImageFont.truetype(file, size)
+
+
+def _wrapped(line: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """`line` in parts that are at most `width` pixels wide; words that are wider are broken."""
+    parts = [""]
+    for word in line.split():
+        longer = f"{parts[-1]} {word}".strip()
+        if font.getlength(longer) <= width:
+            parts[-1] = longer
+            continue
+        if parts[-1]:
+            parts.append("")
+        for letter in word:
+            if parts[-1] and font.getlength(parts[-1] + letter) > width:
+                parts.append("")
+            parts[-1] += letter
+    return parts
+
+
+def _shortened(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    while line and font.getlength(f"{line}…") > width:
+        line = line[:-1]
+    return f"{line}…"
+
+
+def _free_plate(
+    label: str,
+    box: Mapping[str, float],
+    font: ImageFont.FreeTypeFont,
+    taken: Sequence[tuple[float, float, float, float]],
+    frame: tuple[int, int],
+) -> tuple[float, float, float, float]:
+    """Where a box's label lies: at one of its corners, in the frame, off other labels if it can."""
+    wide, high = font.getlength(label) + 4, font.size * 1.3
+    corners = [
+        (box["x1"], box["y1"] - high),
+        (box["x2"] - wide, box["y2"]),
+        (box["x1"], box["y2"]),
+        (box["x1"], box["y1"]),
+        (box["x2"] - wide, box["y2"] - high),
+    ]
+    plates = []
+    for left, top in corners:
+        x = min(max(left, 0.0), max(frame[0] - wide, 0.0))
+        y = min(max(top, 0.0), max(frame[1] - high, 0.0))
+        plates.append((x, y, x + wide, y + high))
+    free = (plate for plate in plates if not any(_overlap(plate, other) for other in taken))
+    return next(free, plates[0])
+
+
+def _overlap(
+    one: tuple[float, float, float, float], two: tuple[float, float, float, float]
+) -> bool:
+    return one[0] < two[2] and two[0] < one[2] and one[1] < two[3] and two[1] < one[3]
 
 
 @cache

@@ -181,9 +181,7 @@ def _cautions(runs: Sequence[EvaluatedRun]) -> list[str]:
     return cautions
 
 
-def _paired_tables(
-    runs: Sequence[EvaluatedRun], paired: Sequence[Paired]
-) -> list[_FindingTable]:
+def _paired_tables(runs: Sequence[EvaluatedRun], paired: Sequence[Paired]) -> list[_FindingTable]:
     return [
         _FindingTable(
             f"{run.title} minus {runs[0].title}", paired_finding_rows(one, PAIRED_METRICS)
@@ -272,8 +270,8 @@ def _trained_on(run: EvaluatedRun) -> str:
 def _bootstrap(run: EvaluatedRun) -> str:
     bootstrap = run.protocol["bootstrap"]
     return (
-        f"{bootstrap['interval']}, bootstrap over {bootstrap['unit']}s, {bootstrap['draws']} draws, "
-        f"seed {bootstrap['seed']}"
+        f"{bootstrap['interval']}, bootstrap over {bootstrap['unit']}s, "
+        f"{bootstrap['draws']} draws, seed {bootstrap['seed']}"
     )
 
 

@@ -35,7 +35,7 @@ SUMMARY_METRICS = (
     Metric(
         "fp_area",
         "FP area",
-        "share of films without the finding that is marked; lower is better",
+        "share of a film's area that is marked where the finding is absent; lower is better",
         lower_is_better=True,
     ),
 )
@@ -66,10 +66,10 @@ class Row:
 
     kind: str
     name: str
-    method: str
-    seed: str
+    note: str
     cells: tuple[Cell, ...]
-    cost: str = ""
+    cost: tuple[str, ...] = ()
+    """Time and epochs of the training."""
 
 
 def summary_rows(runs: Sequence[EvaluatedRun]) -> list[Row]:
@@ -79,20 +79,18 @@ def summary_rows(runs: Sequence[EvaluatedRun]) -> list[Row]:
     """
     rows = []
     for run in runs:
-        seed = "—" if run.seed is None else str(run.seed)
         cells = _cells(run.metrics["macro"])
-        rows.append(Row("run", run.name, run.method, seed, cells, _cost(run)))
+        rows.append(Row("run", run.name, _method_and_seed(run), cells, _cost(run)))
         for part, block in run.metrics.get("parts", {}).items():
             cells = _cells(block["macro"])
-            rows.append(Row("part", f"{part} alone of {run.name}", "", "", cells))
+            rows.append(Row("part", f"{part} alone", f"part of {run.name}", cells))
     for reference in runs[0].metrics["references"]:
         blocks = [run.metrics["references"].get(reference, {"macro": {}}) for run in runs]
         alike = all(block == blocks[0] for block in blocks)
         for run, block in zip(runs[:1] if alike else runs, blocks, strict=False):
             name = REFERENCE_WORDS.get(reference, reference)
-            whose = "" if alike else f" ({run.name})"
-            cells = _cells(block["macro"])
-            rows.append(Row("reference", f"{name}{whose}", "reference", "", cells))
+            whose = "of all runs" if alike and len(runs) > 1 else f"of {run.name}"
+            rows.append(Row("reference", name, f"reference {whose}", _cells(block["macro"])))
     return rows
 
 
@@ -119,16 +117,15 @@ def _prior_sentence(run: EvaluatedRun) -> str:
         )
     elif own.get("low") is None or prior.get("high") is None or own["low"] <= prior["high"]:
         verdict = (
-            f"{run.title} is above the train prior, but the intervals overlap: {numbers}. That it "
-            "beats a fixed map that never looks at the film is not shown."
+            f"{run.title} is above the train prior, but the intervals overlap: {numbers}. "
+            "It is not shown to beat a fixed map that never looks at the film."
         )
     else:
         verdict = f"{run.title} beats the train prior: {numbers}, intervals apart."
     moved = references.get("shuffled", {}).get("macro", {}).get("dice", {})
     if moved.get("value") is not None:
         verdict += (
-            f" Put on other films with the same finding, its maps still reach {_plain(moved)}: "
-            "that much is the usual place of a finding, not this film."
+            f" Put on other films with the same finding, its own maps still reach {_plain(moved)}."
         )
     return verdict
 
@@ -136,7 +133,7 @@ def _prior_sentence(run: EvaluatedRun) -> str:
 def paired_macro_rows(runs: Sequence[EvaluatedRun], differences: Sequence["Paired"]) -> list[Row]:
     """Macro differences of every other run to the first."""
     return [
-        Row("run", run.name, run.method, "—" if run.seed is None else str(run.seed), cells)
+        Row("run", run.name, _method_and_seed(run), cells)
         for run, paired in zip(runs[1:], differences, strict=True)
         for cells in [tuple(_difference(paired.macro[m.key], m) for m in PAIRED_METRICS)]
     ]
@@ -166,7 +163,7 @@ def pair_with_first(runs: Sequence[EvaluatedRun], draws: int) -> list[Paired]:
 def paired_finding_rows(paired: Paired, metrics: Sequence[Metric]) -> list[Row]:
     """Differences of one run to the baseline for every finding."""
     return [
-        Row("run", name, "", "", tuple(_difference(estimates[m.key], m) for m in metrics))
+        Row("run", name, "", tuple(_difference(estimates[m.key], m) for m in metrics))
         for name, estimates in paired.findings.items()
     ]
 
@@ -209,7 +206,7 @@ def has_enough_seeds(runs: Sequence[EvaluatedRun]) -> bool:
 def finding_rows(run: EvaluatedRun) -> list[Row]:
     """Every finding's metrics of one run."""
     return [
-        Row("run", name, "", "", _cells(run.metrics["findings"][name]))
+        Row("run", name, "", _cells(run.metrics["findings"][name]))
         for name in run.metrics["findings_order"]
     ]
 
@@ -222,7 +219,7 @@ def shown_estimate(entry: Mapping[str, Any] | None) -> Cell:
     title = f"{value!r}, n = {entry.get('n')}"
     if low is None or high is None:
         return Cell(f"{value:.3f}", "no interval", title=f"{title}; undefined in most draws")
-    return Cell(f"{value:.3f}", f"{low:.3f} to {high:.3f}", title=title)
+    return Cell(f"{value:.3f}", f"{low:.3f}–{high:.3f}", title=title)
 
 
 def _cells(block: Mapping[str, Any]) -> tuple[Cell, ...]:
@@ -235,7 +232,7 @@ def _difference(estimate: Estimate, metric: Metric) -> Cell:
     text, title = _signed(estimate.value), f"{estimate.value!r}, n = {estimate.n}"
     if estimate.low is None or estimate.high is None:
         return Cell(text, "no interval", "not clear", title)
-    interval = f"{_signed(estimate.low)} to {_signed(estimate.high)}"
+    interval = f"{_signed(estimate.low)}, {_signed(estimate.high)}"
     if estimate.low <= 0 <= estimate.high:
         return Cell(text, interval, "not clear", title)
     better = (estimate.value > 0) != metric.lower_is_better
@@ -250,13 +247,17 @@ def _over_seeds(runs: Sequence[EvaluatedRun], key: str) -> Cell:
     return Cell(f"{mean:.3f} ± {spread:.3f}", title=f"{mean!r} ± {spread!r}")
 
 
-def _cost(run: EvaluatedRun) -> str:
+def _method_and_seed(run: EvaluatedRun) -> str:
+    return run.method if run.seed is None else f"{run.method}, seed {run.seed}"
+
+
+def _cost(run: EvaluatedRun) -> tuple[str, ...]:
     if run.history is None:
-        return "—"
+        return ("—",)
     minutes, seconds = divmod(round(run.history.seconds), 60)
     time = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
     epochs = int(run.history.epochs[-1])
-    return f"{time}, {epochs} epoch{'' if epochs == 1 else 's'}"
+    return time, f"{epochs} epoch{'' if epochs == 1 else 's'}"
 
 
 def _plain(entry: Mapping[str, Any]) -> str:

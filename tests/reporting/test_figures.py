@@ -1,0 +1,56 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from dwarf_cxr.reporting.figures import (
+    forest_plot,
+    roc_curves,
+    roc_points,
+    style_of,
+    training_curves,
+)
+from dwarf_cxr.reporting.runs import read_runs
+
+
+@pytest.mark.parametrize("decimals", [1, 6])
+def test_roc_points_are_those_of_scikit_learn(decimals):
+    rng = np.random.default_rng(decimals)
+    labels = rng.integers(0, 2, 60).astype(float)
+    scores = np.round(rng.random(60), decimals)
+    false, true, _ = roc_curve(labels, scores, drop_intermediate=False)
+    points = roc_points(labels, scores)
+    np.testing.assert_allclose(points, np.stack([false, true], axis=1))
+    area = np.trapezoid(points[:, 1], points[:, 0])
+    assert area == pytest.approx(roc_auc_score(labels, scores))
+
+
+def test_roc_leaves_out_what_was_never_assessed():
+    labels = np.array([1.0, 0.0, np.nan, 1.0])
+    scores = np.array([0.9, 0.2, 0.5, 0.1])
+    np.testing.assert_allclose(roc_points(labels, scores), [[0, 0], [0, 0.5], [1, 0.5], [1, 1]])
+
+
+@pytest.mark.parametrize("labels", [[1.0, 1.0], [0.0, 0.0], [np.nan, 1.0], []])
+def test_roc_needs_both_kinds(labels):
+    assert roc_points(np.array(labels, dtype=float), np.zeros(len(labels))) is None
+
+
+def test_styles_of_many_runs_differ():
+    styles = [style_of(index) for index in range(100)]
+    assert len(set(styles)) == 100
+
+
+def test_charts_are_svg_and_the_same_every_time(made_runs):
+    runs = read_runs(made_runs, "test")
+    for draw in (forest_plot, roc_curves, training_curves):
+        first, second = draw(runs), draw(runs)
+        assert first == second
+        assert b"<svg" in first[:1000]
+
+
+def test_no_history_no_training_chart(made_runs):
+
+    runs = [dataclasses.replace(run, history=None) for run in read_runs(made_runs, "test")]
+    assert training_curves(runs) is None

@@ -1,0 +1,86 @@
+import base64
+
+import cv2
+import numpy as np
+import pytest
+
+from dwarf_cxr.reporting.overlay import (
+    OPACITY,
+    blend,
+    captioned,
+    data_uri,
+    film_picture,
+    labelled_boxes,
+    outlined,
+    png_bytes,
+)
+
+
+def noise(height=90, width=130):
+    return np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_map_of_zero_leaves_the_film_and_the_colour_grows_with_the_map():
+    film = np.full((1, 4, 3), 80, dtype=np.uint8)
+    drawn = blend(film, np.array([[0, 0.3, 0.8, 1]], dtype=np.float32))
+    np.testing.assert_array_equal(drawn[0, 0], [80, 80, 80])
+    yellow = np.array([253, 231, 37])  # the end of viridis
+    np.testing.assert_allclose(drawn[0, 3], 80 * (1 - OPACITY) + yellow * OPACITY, atol=1)
+
+
+@pytest.mark.parametrize("dashed", [False, True])
+def test_outline_stays_near_the_border(dashed):
+    film = noise(120, 150)
+    mask = np.zeros((120, 150), dtype=bool)
+    mask[40:80, 50:110] = True
+    changed = (outlined(film, mask, (255, 0, 0), dashed=dashed) != film).any(axis=2)
+    near = cv2.dilate(mask.astype(np.uint8), np.ones((7, 7))) - cv2.erode(
+        mask.astype(np.uint8), np.ones((9, 9))
+    )
+    assert changed.any()
+    assert not changed[near == 0].any()
+
+
+def test_outline_of_nothing_is_nothing():
+    film = noise()
+    np.testing.assert_array_equal(outlined(film, np.zeros(film.shape[:2], bool), (9, 9, 9)), film)
+
+
+@pytest.mark.parametrize("shape", [(90, 130), (400, 300), (40, 64), (1000, 120)])
+def test_caption_stays_inside_and_leaves_most_of_the_film(shape):
+    film = np.full((*shape, 3), 120, dtype=np.uint8)
+    text = ["Pleural Thickening 0.87 (present from 0.42)", "a_very_long_file_name_" * 4]
+    drawn = captioned(film, text)
+    assert drawn.shape == film.shape
+    changed = (drawn != film).any(axis=(1, 2))
+    first = int(np.argmax(changed))
+    assert first >= shape[0] * 0.5
+    # no letter touches the edges: it would be cut there
+    for edge in (drawn[first:, 0], drawn[first:, -1], drawn[-1], drawn[first]):
+        assert edge.max() < 120
+
+
+def test_every_box_is_drawn_with_its_label_inside_the_picture():
+    film = np.zeros((100, 140, 3), dtype=np.uint8)
+    box = {"x1": 100.0, "y1": 2.0, "x2": 139.0, "y2": 60.0}
+    drawn = labelled_boxes(film, [("Effusion", [box]), ("Mass", [])])
+    assert drawn.shape == film.shape
+    assert drawn[30, 100].any()
+    assert not drawn[80:, :80].any()
+    np.testing.assert_array_equal(labelled_boxes(film, []), film)
+
+
+def test_encodings_keep_what_they_promise():
+    picture = noise()
+    content = base64.b64decode(data_uri(picture, lossless=True).split(",")[1])
+    back = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(back[..., ::-1], picture)
+    deep = np.arange(600, dtype=np.uint16).reshape(20, 30) * 100
+    back = cv2.imdecode(np.frombuffer(png_bytes(deep), np.uint8), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(back, deep)
+
+
+def test_film_picture_has_the_frame_asked_for():
+    grey = np.arange(48, dtype=np.uint8).reshape(6, 8)
+    assert film_picture(grey, (20, 10)).shape == (10, 20, 3)
+    np.testing.assert_array_equal(film_picture(grey, (8, 6))[..., 1], grey)

@@ -1,0 +1,287 @@
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+
+from dwarf_cxr.errors import DataError, DwarfError
+from dwarf_cxr.reporting.page import compare, run_page
+from tests.reporting.made import DRAWS, FINDINGS, ODD, write_data, write_run
+
+
+class Reader(HTMLParser):
+    """What a browser would make of a page: its elements, the rows of its tables, its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.tables: list[list[list[str]]] = []
+        self.titles: list[str] = []
+        self.text = ""
+        self.cell: list[str] | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.elements.append((tag, attributes))
+        self.titles.append(attributes.get("title") or "")
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.cell = []
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th") and self.cell is not None:
+            self.tables[-1][-1].append("|".join(self.cell))
+            self.cell = None
+
+    def handle_data(self, data):
+        self.text += data
+        if self.cell is not None and data.strip():
+            self.cell.append(data.strip())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def page(made_runs, tmp_path_factory):
+    out = tmp_path_factory.mktemp("page") / "report.html"
+    assert compare(made_runs, out, draws=DRAWS) == out
+    return out
+
+
+@pytest.fixture(scope="module")
+def read(page):
+    return Reader(page.read_text(encoding="utf-8"))
+
+
+def metrics_of(run):
+    return json.loads((run / "eval-test" / "metrics.json").read_text(encoding="utf-8"))
+
+
+def test_page_asks_for_nothing(page, read):
+    text = page.read_text(encoding="utf-8")
+    assert "http://" not in text
+    assert "https://" not in text
+    assert not {"script", "iframe", "object"} & {tag for tag, _ in read.elements}
+    assert all(image["src"].startswith("data:image/") for image in read.all("img"))
+    assert [link["href"] for link in read.all("link")] == ["data:,"]
+    assert "url(" not in text
+    assert "@import" not in text
+
+
+def test_every_section_is_there_and_linked(read):
+    identifiers = {attributes.get("id") for attributes in read.all("section")}
+    wanted = {"summary", "differences", "forest", "roc", "training", "films", "findings"}
+    assert identifiers == wanted | {"protocol"}
+    assert {link["href"] for link in read.all("a")} == {f"#{name}" for name in identifiers}
+
+
+def test_names_are_escaped(page, read):
+    assert ODD not in page.read_text(encoding="utf-8")
+    assert ODD in read.text
+    assert "made <up>" in read.text
+
+
+def test_every_image_is_described(read):
+    assert all(image["alt"] for image in read.all("img"))
+
+
+def test_numbers_are_those_of_the_metrics_files(made_runs, read):
+    summary = read.tables[0]
+    columns = [
+        "auc",
+        "f1",
+        "mcc",
+        "dice",
+        "max_dice",
+        "iou",
+        "hit_rate",
+        "energy_inside",
+        "fp_area",
+    ]
+    for run, row in zip(made_runs, (summary[1], summary[2], summary[3]), strict=True):
+        metrics = metrics_of(run)
+        assert row[0] == f"{run.name}|{metrics['method']}, seed {metrics['seed']}"
+        for metric, cell in zip(columns, row[1:-1], strict=True):
+            entry = metrics["macro"][metric]
+            assert cell == f"{entry['value']:.3f}|{entry['low']:.3f}–{entry['high']:.3f}"
+            assert f"{entry['value']!r}, n = {entry['n']}" in read.titles
+        assert row[-1] == "1 min 34 s|3 epochs"
+
+
+def test_references_and_parts_stand_below_the_runs(made_runs, read):
+    rows = {row[0]: row for row in read.tables[0][1:]}
+    for run in made_runs:
+        shuffled = metrics_of(run)["references"]["shuffled"]["macro"]["dice"]["value"]
+        assert rows[f"own maps, shuffled|reference of {run.name}"][4].startswith(f"{shuffled:.3f}|")
+    prior = metrics_of(made_runs[0])["references"]["train_prior"]["macro"]["dice"]["value"]
+    assert rows["train prior|reference of all runs"][4].startswith(f"{prior:.3f}|")
+    evidence = metrics_of(made_runs[2])["parts"]["evidence"]["macro"]["dice"]["value"]
+    assert rows["evidence alone|part of prior"][4].startswith(f"{evidence:.3f}|")
+
+
+def test_oracle_is_labelled_as_one(read):
+    heads = [row[0] for row in read.tables]
+    assert all("Max Dice|oracle over thresholds" in head for head in heads if "Dice" in head)
+
+
+def test_differences_are_to_the_first_run(made_runs, read):
+    first, second = (metrics_of(run)["macro"]["auc"]["value"] for run in made_runs[:2])
+    row = next(row for row in read.tables[1] if row[0].startswith("second"))
+    assert row[1].split("|")[0] == f"{second - first:+.3f}".replace("-", "−")
+    assert row[1].split("|")[2] in ("better", "worse", "not clear")
+
+
+def test_films_of_every_drawn_finding_and_the_reason_for_the_others(read):
+    films = [image["alt"] for image in read.all("img")]
+    for finding in FINDINGS[:2]:
+        assert sum(f"Map of first for {finding} on film" in alt for alt in films) == 3
+        assert sum(f"Prior of prior for {finding} on film" in alt for alt in films) == 3
+        assert sum(f"Evidence of prior for {finding} on film" in alt for alt in films) == 3
+    assert not any("Nodule" in alt for alt in films)
+    assert "Nothing to show: no image with the finding has a region." in read.text
+    assert {"Best", "Median", "Worst"} <= set(re.findall(r"(\w+) case", read.text))
+
+
+def test_too_few_seeds_are_said(read):
+    assert "Fewer than 3 seeds" in read.text
+
+
+def test_two_pages_of_the_same_runs_are_equal(made_runs, page, tmp_path):
+    again = compare(made_runs, tmp_path / "again.html", draws=DRAWS)
+    assert again.read_bytes() == page.read_bytes()
+
+
+def test_cases_per_finding(made_runs, tmp_path):
+    out = compare(made_runs[:1], tmp_path / "one.html", draws=DRAWS, cases_per_finding=1)
+    films = [image["alt"] for image in Reader(out.read_text(encoding="utf-8")).all("img")]
+    assert sum("Map of first" in alt for alt in films) == 2
+
+
+def test_page_of_one_run_has_no_differences(made_runs):
+    out = run_page(made_runs[0])
+    assert out == made_runs[0] / "eval-test" / "report.html"
+    read = Reader(out.read_text(encoding="utf-8"))
+    assert "differences" not in {attributes.get("id") for attributes in read.all("section")}
+    assert "#differences" not in {link["href"] for link in read.all("a")}
+    assert "Fewer than 3 seeds" not in read.text
+
+
+def test_page_of_a_bare_model_evaluated_elsewhere(made_runs, tmp_path):
+    model, evaluation = tmp_path / "model", tmp_path / "elsewhere"
+    shutil.copytree(made_runs[0] / "model", model)
+    shutil.copytree(made_runs[0] / "eval-test", evaluation)
+    out = run_page(model, evaluation=evaluation)
+    read = Reader(out.read_text(encoding="utf-8"))
+    assert out == evaluation / "report.html"
+    assert "a bare model folder" in read.text
+    assert "training" not in {attributes.get("id") for attributes in read.all("section")}
+    assert any("Map of model" in image["alt"] for image in read.all("img"))
+
+
+def test_without_the_data_the_page_says_so(made_data, made_runs, tmp_path):
+    run = shutil.copytree(made_runs[0], tmp_path / "moved")
+    file = run / "eval-test" / "metrics.json"
+    gone = str(tmp_path / "gone")
+    metrics = metrics_of(run)
+    metrics["protocol"]["data"]["folder"] = gone
+    file.write_text(json.dumps(metrics), encoding="utf-8")
+    read = Reader(compare([run], tmp_path / "a.html").read_text(encoding="utf-8"))
+    assert "No films are shown." in read.text
+    assert gone in read.text
+    assert len(read.all("img")) == 3
+    found = compare([run], tmp_path / "b.html", data=made_data.folder)
+    assert len(Reader(found.read_text(encoding="utf-8")).all("img")) > 3
+
+
+def test_other_data_is_refused_when_it_is_named(made_runs, tmp_path):
+    other = write_data(tmp_path / "other", seed=9)
+    with pytest.raises(DataError, match="holds other data"):
+        compare(made_runs[:1], tmp_path / "a.html", data=other.folder)
+
+
+def test_without_the_model_the_page_says_so(made_runs, tmp_path):
+    run = shutil.copytree(made_runs[0], tmp_path / "light")
+    shutil.rmtree(run / "model")
+    read = Reader(compare([run], tmp_path / "a.html").read_text(encoding="utf-8"))
+    assert "No films are shown." in read.text
+    assert "no model there" in read.text
+
+
+def test_without_thresholds_the_oracle_ranks_the_films(made_data, tmp_path):
+    run = write_run(tmp_path / "bare", made_data, threshold=None)
+    read = Reader(compare([run], tmp_path / "a.html").read_text(encoding="utf-8"))
+    assert "chosen by the max Dice (oracle) of bare" in read.text
+    assert "cannot be compared with the train prior" in read.text
+    assert sum("Map of bare" in image["alt"] for image in read.all("img")) == 6
+
+
+def test_run_that_was_not_evaluated_names_the_command(made_data, tmp_path):
+    run = write_run(tmp_path / "fresh", made_data, evaluated=False)
+    command = f"dwarf evaluate {run} --data {made_data.folder} --split test"
+    with pytest.raises(DwarfError, match=re.escape(command)):
+        compare([run], tmp_path / "a.html")
+    assert not (tmp_path / "a.html").exists()
+
+
+def test_runs_on_different_data_are_refused(made_runs, tmp_path):
+    other = write_run(tmp_path / "other", write_data(tmp_path / "data", seed=4))
+    with pytest.raises(DataError, match="evaluated on other data"):
+        compare([made_runs[0], other], tmp_path / "a.html")
+
+
+def test_wrong_lists_of_runs_are_refused(made_runs, tmp_path):
+    with pytest.raises(DwarfError, match="no run is given"):
+        compare([], tmp_path / "a.html")
+    with pytest.raises(DwarfError, match="given twice"):
+        compare([made_runs[0], made_runs[1], made_runs[0]], tmp_path / "a.html")
+    with pytest.raises(DwarfError, match="no such folder"):
+        compare([tmp_path / "nowhere"], tmp_path / "a.html")
+
+
+def test_runs_with_different_findings_say_so(made_data, made_runs, tmp_path):
+    fewer = write_run(tmp_path / "fewer", made_data, seed=5, findings=FINDINGS[1:])
+    out = compare([made_runs[0], fewer], tmp_path / "a.html", draws=DRAWS)
+    read = Reader(out.read_text(encoding="utf-8"))
+    assert "different findings" in read.text
+    assert [row[0] for row in read.tables[2][1:]] == list(FINDINGS[1:])
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (768, 1024)])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_in_a_browser(page, width, height, scheme):
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium on this machine")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=chromium,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        tab = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+        said, asked = [], []
+        tab.on("console", lambda message: said.append(message.text))
+        tab.on("pageerror", lambda error: said.append(str(error)))
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.goto(page.as_uri())
+        sizes = tab.evaluate("[...document.images].map(i => [i.complete, i.naturalWidth])")
+        overflow = tab.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        # tables may be wider than the page, but then they scroll on their own
+        outside = tab.evaluate(
+            "[...document.querySelectorAll('p, h1, h2, h3, li, img, figcaption')]"
+            ".filter(e => e.getBoundingClientRect().right > window.innerWidth + 1).length"
+        )
+        browser.close()
+    assert said == []
+    assert [url for url in asked if not url.startswith("data:")] == [page.as_uri()]
+    assert sizes
+    assert all(complete and natural > 0 for complete, natural in sizes)
+    assert overflow <= 0
+    assert outside == 0

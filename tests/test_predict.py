@@ -1,0 +1,270 @@
+import hashlib
+import json
+import re
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from dwarf_cxr.data.images import read_grey, resize
+from dwarf_cxr.errors import CheckpointError, ConfigError, ImageError
+from dwarf_cxr.models.checkpoint import load_model, save_model
+from dwarf_cxr.models.vlm import build_classifier
+from dwarf_cxr.predict import boxes_of, predict, read_prompts
+from tests.reporting.made import FINDINGS, ODD, SIZE, tiny_model, write_data
+from tests.tiny import card_for, settings, write_bert, write_vit
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("made") / "data")
+
+
+@pytest.fixture(scope="module")
+def model_folder(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model") / "model"
+    model = tiny_model(data)
+    # an identity head on a random encoder gives nearly flat maps; these have hills
+    for head in model.heads:
+        torch.nn.init.normal_(head.weight, std=20)
+    save_model(model, folder)
+    return folder
+
+
+def write_film(path, *, seed=0, width=93, height=70):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
+    cv2.imwrite(str(path), cv2.GaussianBlur(pixels, (9, 9), 0))
+    return path
+
+
+def predictions(out):
+    return json.loads((out / "predictions.json").read_text(encoding="utf-8"))
+
+
+def naive_boxes(map_, threshold):
+    """Flood fill over sets of pixels."""
+    waiting = {(int(y), int(x)) for y, x in np.argwhere(map_ >= threshold)}
+    found = []
+    while waiting:
+        part, edge = set(), [waiting.pop()]
+        while edge:
+            y, x = edge.pop()
+            part.add((y, x))
+            around = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & waiting
+            waiting -= around
+            edge.extend(around)
+        rows, columns = [y for y, _ in part], [x for _, x in part]
+        score = max(float(map_[pixel]) for pixel in part)
+        found.append((min(columns), min(rows), max(columns) + 1, max(rows) + 1, score))
+    return sorted(found)
+
+
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.8, 1.1])
+def test_boxes_match_a_flood_fill(threshold):
+    rng = np.random.default_rng(5)
+    map_ = cv2.resize(rng.random((7, 9)).astype(np.float32), (45, 28))
+    boxes = boxes_of(map_, threshold)
+    flat = [(box["x1"], box["y1"], box["x2"], box["y2"], box["score"]) for box in boxes]
+    assert sorted(flat) == naive_boxes(map_, threshold)
+    assert [box["score"] for box in boxes] == sorted((b["score"] for b in boxes), reverse=True)
+
+
+def test_record_of_an_image(model_folder, tmp_path):
+    film = write_film(tmp_path / "in" / "a.png")
+    out = tmp_path / "out"
+    assert predict(model_folder, [film], out) == out / "predictions.json"
+    (image,) = predictions(out)["images"]
+    assert image["source"] == str(film)
+    assert image["sha256"] == hashlib.sha256(film.read_bytes()).hexdigest()
+    assert (image["width"], image["height"]) == (93, 70)
+    assert image["model"]["method"] == "dwarf"
+    weights = (model_folder / "model.safetensors").read_bytes()
+    assert image["model"]["sha256"] == hashlib.sha256(weights).hexdigest()
+    expected = load_model(model_folder).predict(resize(read_grey(film), SIZE)[None])
+    assert list(image["findings"]) == list(FINDINGS)
+    for index, said in enumerate(image["findings"].values()):
+        assert said["score"] == float(expected.probability[0, index])
+        assert said["threshold"] == 0.5
+        assert said["present"] == (said["score"] >= 0.5)
+        large = torch.nn.functional.interpolate(
+            torch.from_numpy(expected.maps[:, index : index + 1]),
+            (70, 93),
+            mode="bilinear",
+            align_corners=False,
+        )[0, 0].numpy()
+        boxes, naive = [tuple(box.values()) for box in said["boxes"]], naive_boxes(large, 0.5)
+        near = [np.allclose(a, b, atol=1e-5) for a, b in zip(sorted(boxes), naive, strict=True)]
+        assert boxes
+        assert all(near)
+        if said["present"]:
+            map_ = cv2.imread(str(out / said["map"]), cv2.IMREAD_UNCHANGED)
+            assert map_.dtype == np.uint16
+            np.testing.assert_allclose(map_ / 65535, large, atol=2e-5)
+
+
+def test_pictures_have_the_size_of_the_image_and_only_present_findings_get_one(data, tmp_path):
+    model = tiny_model(data)
+    films = [write_film(tmp_path / "in" / f"{n}.png", seed=n, width=80 + n) for n in range(2)]
+    pixels = np.stack([resize(read_grey(film), SIZE) for film in films])
+    scores = model.predict(pixels).probability
+    first, second, third = FINDINGS
+    thresholds = {first: 0.0, second: 1.0, third: float(scores[:, 2].mean())}
+    object.__setattr__(model.card, "score_thresholds", thresholds)
+    save_model(model, tmp_path / "model")
+    predict(tmp_path / "model", films, tmp_path / "out")
+    for row, image in enumerate(predictions(tmp_path / "out")["images"]):
+        said = image["findings"]
+        assert [one["present"] for one in said.values()] == [
+            True,
+            False,
+            scores[row, 2] >= scores[:, 2].mean(),
+        ]
+        assert "overlay" not in said[second]
+        pictures = [image["overlay"], said[first]["overlay"], said[first]["map"]]
+        for name in pictures:
+            picture = cv2.imread(str(tmp_path / "out" / name))
+            assert picture.shape[:2] == (70, 80 + row)
+
+
+def test_without_thresholds_nothing_is_called_present(data, tmp_path):
+    save_model(tiny_model(data, threshold=None), tmp_path / "model")
+    predict(tmp_path / "model", [write_film(tmp_path / "a.png")], tmp_path / "out")
+    (image,) = predictions(tmp_path / "out")["images"]
+    for said in image["findings"].values():
+        assert (said["threshold"], said["present"], said["boxes"]) == (None, None, [])
+    assert (tmp_path / "out" / image["overlay"]).is_file()
+
+
+def test_bad_images_are_all_named_and_good_ones_done(model_folder, tmp_path):
+    good = [write_film(tmp_path / f"good{n}.png", seed=n) for n in range(2)]
+    page = tmp_path / "page.png"
+    page.write_text("<html>not found</html>", encoding="utf-8")
+    blank = tmp_path / "blank.png"
+    cv2.imwrite(str(blank), np.full((20, 30), 7, dtype=np.uint8))
+    missing = tmp_path / "missing.png"
+    out = tmp_path / "out"
+    with pytest.raises(ImageError) as raised:
+        predict(model_folder, [page, good[0], missing, blank, good[1]], out, save_maps=True)
+    assert str(raised.value).startswith("3 of 5 images failed, the other 2 are in")
+    for name in (page, missing, blank):
+        assert sum(str(name) in line for line in str(raised.value).splitlines()) == 1
+    written = predictions(out)
+    assert [image["source"] for image in written["images"]] == [str(film) for film in good]
+    assert len(written["faults"]) == 3
+    assert np.load(out / "maps.npz", allow_pickle=False)["maps"].shape[0] == 2
+
+
+def test_only_bad_images_write_nothing(model_folder, tmp_path):
+    with pytest.raises(ImageError, match="nothing was written"):
+        predict(model_folder, [tmp_path / "missing.png"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_equal_names_do_not_overwrite_each_other(model_folder, tmp_path):
+    names = ["one/a.png", "two/a.png", "three/a-2.png", "four/A.png"]
+    films = [write_film(tmp_path / name, seed=n) for n, name in enumerate(names)]
+    predict(model_folder, films, tmp_path / "out")
+    images = predictions(tmp_path / "out")["images"]
+    folders = [image["overlay"].split("/")[0] for image in images]
+    assert folders[0] == "a"
+    assert folders[2] == "a-2"
+    assert len({folder.lower() for folder in folders}) == 4
+    assert [image["source"] for image in images] == [str(film) for film in films]
+
+
+def test_names_of_findings_cannot_leave_the_folder(data, tmp_path):
+    findings = ("../../up", "..", ODD)
+    model = tiny_model(data, findings=findings, threshold=0.0)
+    save_model(model, tmp_path / "model")
+    before = {path for path in tmp_path.rglob("*") if "out" not in path.parts}
+    film = write_film(tmp_path / "a.png")
+    predict(tmp_path / "model", [film], tmp_path / "out")
+    after = {path for path in tmp_path.rglob("*") if "out" not in path.parts}
+    assert after - before == {film}
+    assert len(list((tmp_path / "out" / "a").iterdir())) == 1 + 2 * len(findings)
+
+
+def test_maps_file(model_folder, tmp_path):
+    films = [write_film(tmp_path / f"{n}.png", seed=n) for n in range(18)]
+    asked = [FINDINGS[2], FINDINGS[0]]
+    predict(model_folder, films, tmp_path / "out", findings=asked, save_maps=True)
+    with np.load(tmp_path / "out" / "maps.npz", allow_pickle=False) as file:
+        assert file["maps"].dtype == np.float32
+        assert file["maps"].shape == (18, 2, 4, 4)
+        assert list(file["images"]) == [str(film) for film in films]
+        assert list(file["findings"]) == asked
+        assert str(file["domain"]) == "unit"
+        pixels = np.stack([resize(read_grey(film), SIZE) for film in films])
+        expected = load_model(model_folder).predict(pixels, asked).maps
+        np.testing.assert_allclose(file["maps"], expected, atol=1e-5)
+    images = predictions(tmp_path / "out")["images"]
+    assert all(list(image["findings"]) == asked for image in images)
+
+
+def test_other_words_change_the_score_of_their_finding_alone(tmp_path):
+    vit, bert = write_vit(tmp_path / "vit"), write_bert(tmp_path / "bert")
+    names = ("Mass", "Effusion", "Nodule")
+    model = build_classifier(settings(vit, bert).model, names, SIZE, 3)
+    model.card = card_for(model)
+    save_model(model, tmp_path / "model")
+    film = write_film(tmp_path / "a.png")
+    words = tmp_path / "words.yaml"
+    words.write_text("Effusion: fluid around the lungs\n", encoding="utf-8")
+    predict(tmp_path / "model", [film], tmp_path / "plain")
+    predict(tmp_path / "model", [film], tmp_path / "asked", prompts=words)
+    plain, asked = (predictions(tmp_path / name)["images"][0] for name in ("plain", "asked"))
+    same = {
+        name: plain["findings"][name]["score"] == pytest.approx(asked["findings"][name]["score"])
+        for name in names
+    }
+    assert same == {"Mass": True, "Effusion": False, "Nodule": True}
+    assert asked["model"]["prompts"] == {"Effusion": "fluid around the lungs"}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("- Effusion", "expected lines of 'finding: words'"),
+        ("", "expected lines of 'finding: words'"),
+        ("Effusion: 3", "write the words as text"),
+        ("Effusion: ''", "write the words as text"),
+        ("Effusion: [", "not valid YAML"),
+    ],
+)
+def test_wrong_prompts_are_refused(tmp_path, content, words):
+    file = tmp_path / "words.yaml"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        read_prompts(file)
+
+
+def test_wrong_questions_are_refused(model_folder, tmp_path):
+    film = write_film(tmp_path / "a.png")
+    words = tmp_path / "words.yaml"
+    words.write_text("Hernia: stomach in the chest\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="Hernia"):
+        predict(model_folder, [film], tmp_path / "out", prompts=words)
+    with pytest.raises(ConfigError, match="Hernia"):
+        predict(model_folder, [film], tmp_path / "out", findings=["Hernia"])
+    with pytest.raises(ConfigError, match="no image is given"):
+        predict(model_folder, [], tmp_path / "out")
+    with pytest.raises(ConfigError, match="no such file"):
+        predict(model_folder, [film], tmp_path / "out", prompts=tmp_path / "none.yaml")
+    with pytest.raises(CheckpointError, match="no model there"):
+        predict(tmp_path, [film], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_folder_serves_too(data, model_folder, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(model_folder, run / "model")
+    (run / "config.yaml").write_text("method: dwarf\n", encoding="utf-8")
+    film = write_film(tmp_path / "a.png")
+    predict(run, [film], tmp_path / "one")
+    predict(model_folder, [film], tmp_path / "two")
+    one, two = (predictions(tmp_path / name)["images"][0] for name in ("one", "two"))
+    assert one["findings"] == two["findings"]
+    assert one["model"]["sha256"] == two["model"]["sha256"]
