@@ -46,7 +46,7 @@ def test_assignments_go_over_the_file_and_the_file_over_the_defaults(tmp_path):
     ):
         untouched[section][key] = DEFAULT.model_dump()[section][key]
     assert untouched == DEFAULT.model_dump()
-    assert DEFAULT == MethodSettings()
+    assert MethodSettings() == DEFAULT
 
 
 def test_a_number_in_scientific_notation_is_a_number():

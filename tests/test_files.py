@@ -28,17 +28,19 @@ def names(folder):
 
 
 def write_and_fail(path, content: bytes) -> None:
-    with pytest.raises(KeyboardInterrupt), atomic_path(path) as temporary:
+    with atomic_path(path) as temporary:
         temporary.write_bytes(content)
         raise KeyboardInterrupt
 
 
 def test_a_file_is_the_old_one_until_the_new_one_is_whole(tmp_path):
     path = tmp_path / "deep" / "file.npz"
-    write_and_fail(path, b"half")
+    with pytest.raises(KeyboardInterrupt):
+        write_and_fail(path, b"half")
     assert names(path.parent) == []
     write_bytes(path, b"whole")
-    write_and_fail(path, b"half")
+    with pytest.raises(KeyboardInterrupt):
+        write_and_fail(path, b"half")
     assert path.read_bytes() == b"whole"
     with atomic_path(path) as temporary:
         temporary.write_bytes(b"next")
@@ -84,9 +86,14 @@ def test_a_folder_stays_as_it_was_when_the_block_fails(tmp_path):
     folder = tmp_path / "model"
     with atomic_folder(folder) as fresh:
         (fresh / "a").write_text("1")
-    with pytest.raises(KeyboardInterrupt), atomic_folder(folder) as fresh:
-        (fresh / "b").write_text("2")
-        raise KeyboardInterrupt
+
+    def fail() -> None:
+        with atomic_folder(folder) as fresh:
+            (fresh / "b").write_text("2")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
     assert names(folder) == ["a"]
     assert names(tmp_path) == ["model"]
 

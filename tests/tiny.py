@@ -144,9 +144,9 @@ def card_for(model: VisionLanguageClassifier) -> ModelCard:
         splits_sha256="1" * 64,
         query_context=model.settings.query_context,
         map_domain="unit",
-        score_thresholds={name: 0.25 for name in names},
-        map_thresholds={name: None for name in names},
-        prior_thresholds={name: 0.5 for name in names},
+        score_thresholds=dict.fromkeys(names, 0.25),
+        map_thresholds=dict.fromkeys(names),
+        prior_thresholds=dict.fromkeys(names, 0.5),
         train_prior=prior.astype(np.float32),
     )
 

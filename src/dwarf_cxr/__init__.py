@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dwarf_cxr.errors import DwarfError
     from dwarf_cxr.evaluation.evaluate import evaluate
     from dwarf_cxr.models.checkpoint import load_model, save_model
-    from dwarf_cxr.predict import predict
+    from dwarf_cxr.prediction import predict
     from dwarf_cxr.reporting.page import compare
     from dwarf_cxr.training.run import start_training
 
@@ -25,7 +25,7 @@ _HOMES = {
     "compare": "dwarf_cxr.reporting.page",
     "evaluate": "dwarf_cxr.evaluation.evaluate",
     "load_model": "dwarf_cxr.models.checkpoint",
-    "predict": "dwarf_cxr.predict",
+    "predict": "dwarf_cxr.prediction",
     "prepare": "dwarf_cxr.data.prepare",
     "read_source": "dwarf_cxr.data.sources",
     "save_model": "dwarf_cxr.models.checkpoint",

@@ -236,7 +236,7 @@ def predict(
     save_maps: Annotated[bool, typer.Option(help="Also write maps.npz.")] = False,
 ) -> None:
     """Score radiographs and draw where each finding is: JSON, maps, boxes and overlays."""
-    from dwarf_cxr.predict import predict as predict_images
+    from dwarf_cxr.prediction import predict as predict_images
 
     predict_images(
         run, images, out, findings=_names(findings), prompts=prompts, save_maps=save_maps

@@ -75,8 +75,8 @@ def test_the_card_comes_back(saved, folders):
     card, again = build(folders).card, load_model(saved).card
     for field in ("method", "data_fingerprint", "splits_sha256", "query_context", "map_domain"):
         assert getattr(again, field) == getattr(card, field)
-    assert again.score_thresholds == {name: 0.25 for name in FINDINGS}
-    assert again.map_thresholds == {name: None for name in FINDINGS}
+    assert again.score_thresholds == dict.fromkeys(FINDINGS, 0.25)
+    assert again.map_thresholds == dict.fromkeys(FINDINGS)
     assert again.train_prior.dtype == np.float32
     assert np.array_equal(again.train_prior, card.train_prior)
 

@@ -17,7 +17,6 @@ from dwarf_cxr.models.image_encoders import (
 )
 from tests.tiny import SIZE, booby_trap, write_vit
 
-
 FIXED = ("running_mean", "running_var", "num_batches_tracked", "_depthwise_conv.weight")
 """Ends of the names of what never moves in the starter encoder."""
 

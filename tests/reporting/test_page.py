@@ -109,7 +109,10 @@ def test_numbers_are_those_of_the_metrics_files(made_runs, read):
         assert row[0] == f"{run.name}|{metrics['method']}, seed {metrics['seed']}"
         for metric, cell in zip(columns, row[1:-1], strict=True):
             entry = metrics["macro"][metric]
-            assert cell == f"{entry['value']:.3f}|{entry['low']:.3f}–{entry['high']:.3f}"
+            shown = [
+                float(part.replace("−", "-")) for part in re.findall(r"−?[0-9]\.[0-9]{3}", cell)
+            ]
+            assert shown == [round(entry[key], 3) for key in ("value", "low", "high")]
             assert f"{entry['value']!r}, n = {entry['n']}" in read.titles
         assert row[-1] == "1 min 34 s|3 epochs"
 

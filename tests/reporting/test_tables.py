@@ -83,6 +83,12 @@ def test_undefined_metric_shows_its_reason():
     assert shown_estimate(None).text == "—"
 
 
+def test_interval_below_zero_is_not_written_with_a_dash():
+    cell = shown_estimate(estimate(-0.02, -0.1, 0.06))
+    assert (cell.text, cell.interval) == ("−0.020", "−0.100 to 0.060")
+    assert shown_estimate(estimate(0.02, 0.01, 0.06)).interval == "0.010–0.060"
+
+
 def test_mean_and_spread_over_seeds(runs):
     (group,) = seed_groups(runs)
     assert group.runs == ("first", "second")

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -60,7 +61,7 @@ def test_cosine_falls_from_one_towards_zero():
     assert factors[:3] == [0.5, 1.0, 1.0]
     for step in range(2, 10):
         assert factors[step] == pytest.approx((1 + math.cos(math.pi * (step - 2) / 8)) / 2)
-    assert all(a > b for a, b in zip(factors[2:], factors[3:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(factors[2:]))
     assert factors[-1] > 0
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Float32
 
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import DataError, DwarfError
+from dwarf_cxr.evaluation.maps import reaches
 from dwarf_cxr.models.checkpoint import load_model
 from dwarf_cxr.models.outputs import ModelCard, Outputs
 from dwarf_cxr.progress import Report
@@ -273,7 +274,7 @@ def _drawn(
     picture = outlined(blend(film, large), truth, TRUTH)
     if threshold is None:
         return picture
-    return outlined(picture, large >= threshold, THRESHOLD, dashed=True)
+    return outlined(picture, reaches(large, threshold), THRESHOLD, dashed=True)
 
 
 def _case_lines(seen: _Seen, image_id: str, finding: str) -> tuple[str, ...]:

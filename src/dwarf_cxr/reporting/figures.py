@@ -49,9 +49,9 @@ def style_of(index: int) -> Style:
 
 def forest_plot(runs: Sequence[EvaluatedRun]) -> bytes:
     """AUC and Dice with intervals of every finding and run, the train prior's Dice beside it."""
-    findings: list[str | None] = [None, *_all_findings(runs)]
+    findings: list[str | None] = [None, *defined_findings(runs)]
     step = 1 / (len(runs) + 1.2)
-    height = 1.3 + len(findings) * max(0.3, 0.17 * (len(runs) + 1))
+    height = 0.9 + _legend_inches(runs, 10.5, 2) + len(findings) * max(0.3, 0.17 * (len(runs) + 1))
     with _figure(10.5, height) as figure:
         auc, dice = figure.subplots(1, 2, sharey=True)
         for axes, metric, label in ((auc, "auc", "AUC"), (dice, "dice", "Dice")):
@@ -107,7 +107,9 @@ def roc_curves(runs: Sequence[EvaluatedRun]) -> bytes | None:
         return None
     columns = min(4, len(findings))
     lines = -(-len(findings) // columns)
-    with _figure(2.6 * columns + 0.3, 2.75 * lines + 0.9) as figure:
+    with _figure(
+        2.6 * columns + 0.3, 2.75 * lines + 0.3 + _legend_inches(runs, 2.6 * columns, 0)
+    ) as figure:
         grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
         for axes, finding in zip(grid.flat, findings, strict=False):
             axes.plot([0, 1], [0, 1], color=REFERENCE_COLOUR, linewidth=0.8, linestyle="dotted")
@@ -143,7 +145,7 @@ def training_curves(runs: Sequence[EvaluatedRun]) -> bytes | None:
     """Training loss and validation AUC and Dice by epoch; None without any history."""
     if all(run.history is None for run in runs):
         return None
-    with _figure(10.5, 3.6) as figure:
+    with _figure(10.5, 2.9 + _legend_inches(runs, 10.5, 1)) as figure:
         panels = figure.subplots(1, 3)
         labels = {
             "loss": "training loss",
@@ -197,6 +199,19 @@ def training_curves(runs: Sequence[EvaluatedRun]) -> bytes | None:
         )
         _legend(figure, handles)
         return _svg(figure)
+
+
+def defined_findings(runs: Sequence[EvaluatedRun]) -> list[str]:
+    """The findings with an AUC or a Dice in any run, in order."""
+    return [
+        finding
+        for finding in _all_findings(runs)
+        if any(
+            _entry(run.metrics, finding, metric).get("value") is not None
+            for run in runs
+            for metric in ("auc", "dice")
+        )
+    ]
 
 
 def roc_points(
@@ -291,7 +306,7 @@ def _short(name: str) -> str:
 
 def _legend(figure: Figure, handles: list[Artist]) -> None:
     longest = max(len(str(handle.get_label())) for handle in handles)
-    columns = max(1, min(len(handles), int(figure.get_figwidth() * 12 / (longest + 9))))
+    columns = _legend_columns(len(handles), longest, figure.get_figwidth())
     figure.legend(
         handles=handles,
         loc="outside lower center",
@@ -300,6 +315,18 @@ def _legend(figure: Figure, handles: list[Artist]) -> None:
         fontsize=9,
         handlelength=3.2,
     )
+
+
+def _legend_columns(entries: int, longest: int, width: float) -> int:
+    """How many columns of so many letters fit into inches."""
+    return max(1, min(entries, int(width * 12 / (longest + 9))))
+
+
+def _legend_inches(runs: Sequence[EvaluatedRun], width: float, others: int) -> float:
+    """Height of a legend of the runs and some other entries."""
+    longest = max(36 if others else 0, *(len(run.title) for run in runs))
+    entries = len(runs) + others
+    return 0.25 + 0.19 * -(-entries // _legend_columns(entries, longest, width))
 
 
 @contextmanager

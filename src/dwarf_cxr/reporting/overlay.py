@@ -81,7 +81,7 @@ def outlined(
 
 def line_width(picture: Picture) -> int:
     """Pixels that a line is wide on a picture of this size."""
-    return max(1, round(min(picture.shape[:2]) / 220))
+    return max(1, round(max(picture.shape[:2]) / 220))
 
 
 def captioned(picture: Picture, lines: Sequence[str]) -> UInt8[np.ndarray, "height width 3"]:

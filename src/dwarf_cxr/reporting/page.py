@@ -12,7 +12,7 @@ from dwarf_cxr.config import differences
 from dwarf_cxr.files import write_text
 from dwarf_cxr.progress import Report
 from dwarf_cxr.reporting.examples import make_gallery
-from dwarf_cxr.reporting.figures import forest_plot, roc_curves, training_curves
+from dwarf_cxr.reporting.figures import defined_findings, forest_plot, roc_curves, training_curves
 from dwarf_cxr.reporting.overlay import data_uri, embed, scale_picture
 from dwarf_cxr.reporting.runs import EvaluatedRun, read_runs
 from dwarf_cxr.reporting.tables import (
@@ -198,7 +198,8 @@ def _figures(runs: Sequence[EvaluatedRun]) -> list[_Figure]:
             "AUC and Dice of every finding",
             forest_plot(runs),
             "Points are the values, bars their 95 % intervals. A grey bar is the Dice of the train "
-            f"prior stored with {runs[0].name}: a map that is the same for every film.",
+            f"prior stored with {runs[0].name}: a map that is the same for every film."
+            + _left_out(runs),
         ),
         (
             "roc",
@@ -219,6 +220,12 @@ def _figures(runs: Sequence[EvaluatedRun]) -> list[_Figure]:
         for key, title, svg, caption in drawn
         if svg is not None
     ]
+
+
+def _left_out(runs: Sequence[EvaluatedRun]) -> str:
+    known = [name for run in runs for name in run.metrics["findings_order"]]
+    undefined = [name for name in dict.fromkeys(known) if name not in defined_findings(runs)]
+    return f" Undefined, and so left out: {', '.join(undefined)}." if undefined else ""
 
 
 def _protocol(runs: Sequence[EvaluatedRun], draws: int) -> list[tuple[str, list[str]]]:

@@ -81,6 +81,7 @@ def summary_rows(runs: Sequence[EvaluatedRun]) -> list[Row]:
     for run in runs:
         cells = _cells(run.metrics["macro"])
         rows.append(Row("run", run.name, _method_and_seed(run), cells, _cost(run)))
+    for run in runs:
         for part, block in run.metrics.get("parts", {}).items():
             cells = _cells(block["macro"])
             rows.append(Row("part", f"{part} alone", f"part of {run.name}", cells))
@@ -218,8 +219,12 @@ def shown_estimate(entry: Mapping[str, Any] | None) -> Cell:
     value, low, high = entry["value"], entry.get("low"), entry.get("high")
     title = f"{value!r}, n = {entry.get('n')}"
     if low is None or high is None:
-        return Cell(f"{value:.3f}", "no interval", title=f"{title}; undefined in most draws")
-    return Cell(f"{value:.3f}", f"{low:.3f}–{high:.3f}", title=title)
+        return Cell(
+            _minus(f"{value:.3f}"), "no interval", title=f"{title}; undefined in most draws"
+        )
+    # a dash beside a minus sign would be misread
+    between = " to " if low < 0 else "–"
+    return Cell(_minus(f"{value:.3f}"), _minus(f"{low:.3f}{between}{high:.3f}"), title=title)
 
 
 def _cells(block: Mapping[str, Any]) -> tuple[Cell, ...]:
@@ -266,4 +271,8 @@ def _plain(entry: Mapping[str, Any]) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "−")
+    return _minus(f"{value:+.3f}")
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")

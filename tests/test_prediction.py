@@ -12,7 +12,7 @@ from dwarf_cxr.data.images import read_grey, resize
 from dwarf_cxr.errors import CheckpointError, ConfigError, ImageError
 from dwarf_cxr.models.checkpoint import load_model, save_model
 from dwarf_cxr.models.vlm import build_classifier
-from dwarf_cxr.predict import boxes_of, predict, read_prompts
+from dwarf_cxr.prediction import boxes_of, predict, read_prompts
 from tests.reporting.made import FINDINGS, ODD, SIZE, tiny_model, write_data
 from tests.tiny import card_for, settings, write_bert, write_vit
 

@@ -15,6 +15,7 @@ from jaxtyping import Float32, UInt8
 
 from dwarf_cxr.data.images import decode_grey, image_stem, is_constant, read_content, resize
 from dwarf_cxr.errors import CheckpointError, ConfigError, ImageError
+from dwarf_cxr.evaluation.maps import reaches
 from dwarf_cxr.files import sha256_of, write_bytes, write_json
 from dwarf_cxr.findings import select
 from dwarf_cxr.models.checkpoint import load_model
@@ -149,7 +150,7 @@ def boxes_of(map_: Float32[np.ndarray, "height width"], threshold: float) -> lis
 
     Corners are in pixels of the map, whose pixel (0, 0) covers the square from (0, 0) to (1, 1).
     """
-    reached = (map_ >= threshold).astype(np.uint8)
+    reached = reaches(map_, threshold).astype(np.uint8)
     count, labels, statistics, _ = cv2.connectedComponentsWithStats(reached, connectivity=8)
     boxes = []
     for part in range(1, count):
@@ -239,7 +240,7 @@ def _write_film(
         present_boxes.append((finding, boxes))
         drawn = blend(picture, large)
         if map_threshold is not None:
-            drawn = outlined(drawn, large >= map_threshold, THRESHOLD, dashed=True)
+            drawn = outlined(drawn, reaches(large, map_threshold), THRESHOLD, dashed=True)
         caption = [words, _map_words(map_threshold), _source_words(judge, film)]
         write_bytes(folder / f"{file}.png", png_bytes(captioned(drawn, caption)))
         steps = np.round(np.clip(large, 0, 1) * MAP_STEPS).astype(np.uint16)
