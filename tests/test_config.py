@@ -218,7 +218,6 @@ def test_numbers_must_be_finite(assignment):
         with_overrides(DEFAULT, None, [assignment])
 
 
-@pytest.mark.xfail(strict=True, reason="pydantic takes True for 1")
 @pytest.mark.parametrize("assignment", ["epochs=true", "lr=true"])
 def test_yes_is_not_a_number(assignment):
     with pytest.raises(ConfigError):

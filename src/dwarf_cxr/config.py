@@ -21,6 +21,15 @@ ScheduleName = Literal["cyclic", "interleaved", "joint"]
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, values: Any) -> Any:
+        for name, value in values.items() if isinstance(values, Mapping) else ():
+            field = cls.model_fields.get(name)
+            if isinstance(value, bool) and field is not None and field.annotation is not bool:
+                raise ValueError(f"{name} = {value}: yes or no is not a value of this setting")
+        return values
+
 
 class ModelSettings(_Frozen):
     """What the classifier is made of."""
@@ -161,10 +170,14 @@ def load_config(path: Path) -> RunConfig:
 
 
 def differences(old: RunConfig, new: RunConfig) -> list[str]:
-    """Settings that differ, as 'key: old -> new'; package versions are not settings."""
+    """Settings that differ, as 'key: old -> new'.
+
+    Package versions are not settings, and the data is told by its fingerprint, not by its path.
+    """
+    ignored = {"versions", "data"}
     before, after = (
-        _flat(old.model_dump(exclude={"versions"})),
-        _flat(new.model_dump(exclude={"versions"})),
+        _flat(old.model_dump(exclude=ignored)),
+        _flat(new.model_dump(exclude=ignored)),
     )
     return [
         f"{key}: {before.get(key)!r} -> {after.get(key)!r}"

@@ -66,6 +66,15 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def whole_folder(folder: Path) -> Path:
+    """Where `folder`'s content is to be read: beside it while a writer is between its renames.
+
+    Nothing is moved, so that a reader cannot disturb a writer.
+    """
+    old = folder.with_name(folder.name + ".old")
+    return old if old.exists() and not folder.exists() else folder
+
+
 def recover_folder(folder: Path) -> None:
     """Undo an `atomic_folder` that was killed between its two renames."""
     old = folder.with_name(folder.name + ".old")

@@ -79,7 +79,6 @@ def test_without_any_region_there_is_a_batch_without_supervision(data):
     assert not batch.supervised.any()
 
 
-@pytest.mark.xfail(strict=True, reason="a region under half of 1/255 of a cell becomes empty")
 def test_a_tiny_region_is_not_an_empty_target(data, monkeypatch):
     share = np.zeros((8, 8), dtype=np.float32)
     share[3, 4] = 0.001

@@ -162,7 +162,6 @@ def test_a_foreign_or_broken_config_is_refused(saved, content):
         load_model(saved)
 
 
-@pytest.mark.xfail(strict=True, reason="KeyError, TypeError and ValidationError are not caught")
 @pytest.mark.parametrize(
     ("path", "value"),
     [
@@ -198,7 +197,6 @@ def test_a_model_whose_replacement_was_killed_between_the_renames_is_found(saved
     assert sorted(path.name for path in saved.parent.iterdir()) == ["config.yaml", "model"]
 
 
-@pytest.mark.xfail(strict=True, reason="only a run folder is recovered, not the model folder in it")
 def test_the_model_folder_itself_is_recovered_too(saved):
     saved.rename(saved.with_name("model.old"))
     assert load_model(saved).findings == FINDINGS

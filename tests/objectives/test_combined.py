@@ -136,7 +136,6 @@ def test_smoothing_is_the_same_share_of_the_image_on_every_grid(size):
     )
 
 
-@pytest.mark.xfail(strict=True, reason="an augmented region that left the film is an empty target")
 def test_a_region_that_was_moved_out_of_the_film_is_left_out():
     case = Case()
     case.regions[0, 0] = 0.0

@@ -44,7 +44,8 @@ class RegionTargets:
         shares = np.zeros((len(pairs), size, size), dtype=np.uint8)
         for row, (image, finding) in enumerate(pairs):
             share = data.coverage(int(image), data.findings[finding], size)
-            shares[row] = np.round(share * 255)
+            # a region too small for one step of 255 is still not nothing
+            shares[row] = np.maximum(np.round(share * 255), share > 0)
             rows[image, finding] = row
         return cls(rows, shares)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
@@ -19,8 +20,8 @@ from dwarf_cxr.errors import CheckpointError, DataError
 from dwarf_cxr.files import (
     atomic_folder,
     read_json,
-    recover_folder,
     sha256_of,
+    whole_folder,
     write_bytes,
     write_json,
     write_text,
@@ -67,7 +68,7 @@ def load_model(folder: Path) -> VisionLanguageClassifier:
     folder = Path(folder)
     if (folder / "config.yaml").is_file():
         folder = folder / "model"
-        recover_folder(folder)
+    folder = whole_folder(folder)
     config_file, weights_file = folder / "config.json", folder / "model.safetensors"
     if not config_file.is_file() or not weights_file.is_file():
         raise CheckpointError(
@@ -78,10 +79,20 @@ def load_model(folder: Path) -> VisionLanguageClassifier:
         config = read_json(config_file)
     except DataError as fault:
         raise CheckpointError(str(fault)) from None
-    if config.get("format") != FORMAT:
+    form = config.get("format") if isinstance(config, dict) else None
+    if form != FORMAT:
+        raise CheckpointError(f"{config_file}: format {form!r}, this version reads {FORMAT!r}")
+    try:
+        return _read_model(config, config_file, weights_file)
+    except (KeyError, TypeError, ValidationError) as fault:
         raise CheckpointError(
-            f"{config_file}: format {config.get('format')!r}, this version reads {FORMAT!r}"
-        )
+            f"{config_file}: a part is missing or wrong ({fault!r}); copy the model folder again"
+        ) from None
+
+
+def _read_model(
+    config: dict[str, Any], config_file: Path, weights_file: Path
+) -> VisionLanguageClassifier:
     found = sha256_of(weights_file)
     if found != config["sha256"]:
         raise CheckpointError(

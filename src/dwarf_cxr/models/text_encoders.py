@@ -49,8 +49,8 @@ def encode_prompts(text_encoder: str, prompts: Sequence[str]) -> Float[Tensor, "
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         bert, info = BertModel.from_pretrained(
             folder,
             local_files_only=True,
@@ -58,7 +58,7 @@ def encode_prompts(text_encoder: str, prompts: Sequence[str]) -> Float[Tensor, "
             add_pooling_layer=not mean_pooling,
         )
     except (OSError, ValueError, RuntimeError) as fault:
-        raise CheckpointError(f"text_encoder = {folder}: weights cannot be read: {fault}") from None
+        raise CheckpointError(f"text_encoder = {folder}: cannot be read: {fault}") from None
     finally:
         logging.set_verbosity(verbosity)
     if info["missing_keys"]:

@@ -40,6 +40,8 @@ def loss_sums(
         regions: true shares in [0, 1].
     """
     size = regions.shape[-1]
+    # augmentation can move a region off the film; its target would be empty
+    supervised = supervised & (regions.sum(dim=(-2, -1)) > 0)
     if settings.seg_weight > 0 and bool(supervised.any()):
         upsampled = F.interpolate(
             maps[supervised][:, None], (size, size), mode="bilinear", align_corners=False

@@ -24,7 +24,7 @@ from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import CheckpointError, ConfigError, DataError, TrainingError
 from dwarf_cxr.evaluation.evaluate import QuickScorer
 from dwarf_cxr.evaluation.references import mean_coverage
-from dwarf_cxr.files import exclusive, write_csv
+from dwarf_cxr.files import exclusive, recover_folder, write_csv
 from dwarf_cxr.models.checkpoint import save_model
 from dwarf_cxr.models.heads import PriorEvidenceHead
 from dwarf_cxr.models.vlm import VisionLanguageClassifier, build_classifier
@@ -82,6 +82,8 @@ def train(config: RunConfig, out: Path, *, resume: bool = False, report: Report)
         precision=settings.precision,
     )
     fabric.launch()
+    if fabric.global_rank > 0:
+        report = _silent
     lock = exclusive(out) if fabric.global_rank == 0 else contextlib.nullcontext()
     with lock:
         _claim(config, out, resume, fabric)
@@ -105,8 +107,10 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
     train_prior = mean_coverage(data, train_indices)
     _start_from_prior(model, train_prior)
     optimizer = build_optimizer(model, settings)
-    progress = load_state(out / "last", model, optimizer) if resume else Progress()
     wrapped, optimizer = fabric.setup(model, optimizer)
+    # after the set-up: the moments go where the parameters are
+    progress = load_state(out / "last", model, optimizer) if _has_state(out) else Progress()
+    fabric.barrier()
     scorer = QuickScorer(data, val_indices)
     targets = RegionTargets.of(data, train_indices, objective.map_size)
     weights = positive_weights(
@@ -128,20 +132,14 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
     saved = time.monotonic()
 
     with _handling_signals(interrupt):
-        while progress.epoch < settings.epochs:
+        while progress.epoch < settings.epochs and not _gains_no_more(progress, settings):
             order = np.random.default_rng([config.seed, progress.epoch]).permutation(train_indices)
             # parts of nearly equal size: a last batch of one image would only add noise
             parts = np.array_split(order, batches)
             while progress.batch < batches:
-                findings = active_findings(
-                    settings.schedule,
-                    epoch=progress.epoch,
-                    step=progress.step,
-                    findings=len(config.findings),
-                )
+                findings = _findings_of(config, progress.step, batches)
                 chosen = parts[progress.batch]
-                factor = rate_factor(settings, progress.step, steps)
-                set_rates(optimizer, factor)
+                set_rates(optimizer, rate_factor(settings, progress.step, steps))
                 totals = _step(
                     fabric,
                     wrapped,
@@ -160,6 +158,9 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
                 progress.seconds = time.monotonic() - started
                 line = estimate.line(progress.step)
                 report(line or _loss_line(progress, settings.epochs), progress.step, steps)
+                # a signal can reach one process alone, or the others a step later
+                flag = torch.tensor(float(interrupt.signalled), device=fabric.device)
+                interrupt.signalled = bool(fabric.all_reduce(flag, reduce_op="sum") > 0)
                 if interrupt.signalled or time.monotonic() - saved > CHECKPOINT_SECONDS:
                     saved = time.monotonic()
                     if fabric.global_rank == 0:
@@ -181,7 +182,7 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
                 best = score is not None and (
                     progress.best_score is None or score > progress.best_score
                 )
-                if best or not (out / "model").exists():
+                if best or score is None or not (out / "model").exists():
                     progress.best_score = score
                     progress.evaluations_without_gain = 0
                     model.card = make_card(
@@ -200,8 +201,11 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
                     "epoch": progress.epoch,
                     "step": progress.step,
                     "seconds": round(progress.seconds, 1),
-                    "finding": ";".join(config.findings[index] for index in findings),
-                    "lr": settings.lr * factor,
+                    "finding": ";".join(
+                        config.findings[index]
+                        for index in _findings_of(config, progress.step - 1, batches)
+                    ),
+                    "lr": settings.lr * rate_factor(settings, progress.step - 1, steps),
                     **_means(progress, objective.seg_weight),
                     "val_auc": validation.auc,
                     "val_dice": validation.dice,
@@ -217,11 +221,10 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
                 saved = time.monotonic()
                 report(_epoch_line(row, settings.epochs), progress.step, steps)
             progress = fabric.broadcast(progress)
-            if settings.patience and progress.evaluations_without_gain >= settings.patience:
+            if _gains_no_more(progress, settings):
                 report(
                     f"stopped: {settings.patience} evaluations without a better one", steps, steps
                 )
-                break
     if writer is not None:
         writer.close()
 
@@ -294,6 +297,10 @@ def _step(
     return LossSums(dice, pairs, label, labels)
 
 
+def _silent(line: str, done: int, planned: int) -> None:
+    """Every process would say the same."""
+
+
 def _strategy(settings: TrainingSettings) -> str | Strategy:
     if settings.devices == 1:
         return "auto"
@@ -312,7 +319,7 @@ def _claim(config: RunConfig, out: Path, resume: bool, fabric: Fabric) -> None:
                 raise ConfigError(
                     f"{out}: cannot resume, the run was configured otherwise: {'; '.join(changed)}"
                 )
-        elif file.exists():
+        elif _has_state(out) or (out / "model").exists():
             raise ConfigError(
                 f"{out}: a run is there already; add --resume to continue it, or choose another "
                 "folder"
@@ -320,6 +327,25 @@ def _claim(config: RunConfig, out: Path, resume: bool, fabric: Fabric) -> None:
         else:
             save_config(config, file)
     fabric.barrier()
+
+
+def _has_state(out: Path) -> bool:
+    recover_folder(out / "last")
+    return (out / "last").exists()
+
+
+def _findings_of(config: RunConfig, step: int, batches: int) -> tuple[int, ...]:
+    return active_findings(
+        config.settings.training.schedule,
+        epoch=step // batches,
+        step=step,
+        findings=len(config.findings),
+    )
+
+
+def _gains_no_more(progress: Progress, settings: TrainingSettings) -> bool:
+    patience = settings.patience
+    return patience is not None and progress.evaluations_without_gain >= patience
 
 
 def _start_from_prior(model: VisionLanguageClassifier, train_prior: np.ndarray) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import nn
 
-from dwarf_cxr.errors import CheckpointError
+from dwarf_cxr.errors import CheckpointError, DataError
 from dwarf_cxr.files import (
     atomic_folder,
     read_json,
@@ -66,6 +66,7 @@ def save_state(
         )
 
 
+@torch.no_grad()
 def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
     """Restore `model` and `optimizer` and return where the training stood.
 
@@ -76,8 +77,15 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
     weights = folder / "state.safetensors"
     if not weights.is_file() or not (folder / "progress.json").is_file():
         raise CheckpointError(f"{folder}: no training state to resume; train without --resume")
-    record = read_json(folder / "progress.json")
-    if sha256_of(weights) != record["sha256"]:
+    try:
+        record = read_json(folder / "progress.json")
+        expected, progress = record["sha256"], Progress(**record["progress"])
+    except (DataError, KeyError, TypeError) as fault:
+        raise CheckpointError(
+            f"{folder / 'progress.json'}: damaged ({fault}); restore it, or train again into "
+            "another folder"
+        ) from None
+    if sha256_of(weights) != expected:
         raise CheckpointError(
             f"{weights}: its SHA-256 is not the recorded one, the file is damaged; "
             "restore it, or train again into another folder"
@@ -86,12 +94,17 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
     model.load_state_dict(
         {key.removeprefix("model/"): tensors[key] for key in tensors if key.startswith("model/")}
     )
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, value in tensors.items():
         kind, _, rest = key.partition("/")
         if kind == "optimizer":
             index, _, slot = rest.partition("/")
+            parameter = parameters[int(index)]
+            if value.shape == parameter.shape:
+                # fused AdamW walks memory: moments need their parameter's memory format
+                value = torch.empty_like(parameter).copy_(value)
             state.setdefault(int(index), {})[slot] = value
     whole = optimizer.state_dict()
     optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
-    return Progress(**record["progress"])
+    return progress
