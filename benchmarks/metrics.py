@@ -54,7 +54,8 @@ def bootstrap(generator: np.random.Generator) -> None:
     slow = best_of(naive, 1) * DRAWS / NAIVE_DRAWS
     print(
         f"bootstrap of AUC, F1, MCC, {IMAGES} images, {FINDINGS} findings, {DRAWS} draws: "
-        f"{fast:.2f} s; scikit-learn loop {slow:.0f} s (from {NAIVE_DRAWS} draws): {slow / fast:.0f}x"
+        f"{fast:.2f} s; scikit-learn loop {slow:.0f} s (from {NAIVE_DRAWS} draws): "
+        f"{slow / fast:.0f}x"
     )
 
 

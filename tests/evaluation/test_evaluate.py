@@ -1,6 +1,7 @@
 """Evaluation through its files, with a classifier whose answers are known."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -9,9 +10,15 @@ from sklearn import metrics as sk
 
 from dwarf_cxr.data.prepare import prepare
 from dwarf_cxr.data.records import Box, Radiograph, Region, SourceSet
+from dwarf_cxr.data.splits import patient_hashes
 from dwarf_cxr.errors import CheckpointError, DataError
 from dwarf_cxr.evaluation.cases import COLUMNS, METRICS, read_cases, write_cases
-from dwarf_cxr.evaluation.evaluate import QuickScorer, evaluate, fit_card_thresholds
+from dwarf_cxr.evaluation.evaluate import (
+    QuickScorer,
+    _Collected,
+    evaluate,
+    fit_card_thresholds,
+)
 from dwarf_cxr.evaluation.paired import compare_runs
 from dwarf_cxr.models.outputs import ModelCard, Outputs
 
@@ -195,6 +202,25 @@ def test_what_cannot_be_evaluated_is_refused(data, tmp_path):
     assert not (tmp_path / "eval").exists()
 
 
+def test_patients_the_model_was_trained_on_are_refused(data, tmp_path):
+    model = Known(data)
+    trained_on = [data.patient_ids[index] for index in data.indices("test")[:3]]
+    model.card = dataclasses.replace(
+        model.card, seen_patients=patient_hashes(data.name, trained_on)
+    )
+    with pytest.raises(DataError, match="2 patients of split 'test' were in the training"):
+        evaluate(model, data, split="test", out=tmp_path / "eval", draws=5)
+    evaluate(model, data, split="val", out=tmp_path / "eval", draws=5)
+    model.card = dataclasses.replace(model.card, data_fingerprint=data.fingerprint)
+    evaluate(model, data, split="test", out=tmp_path / "eval", draws=5)
+
+
+def test_patients_of_another_set_with_the_same_number_are_others(data):
+    mine, other = patient_hashes(data.name, ["1", "2", "1"]), patient_hashes("other", ["1", "2"])
+    assert len(mine) == 2
+    assert not len(np.intersect1d(mine, other))
+
+
 def test_a_nan_score_stops_the_evaluation(data, tmp_path):
     model = Known(data)
     for scores, _ in model.answers.values():
@@ -227,3 +253,48 @@ def test_card_thresholds_come_from_the_images_given(data):
     assert maps["Mass"] is not None
     assert 0 < prior["Mass"] <= 0.6
     assert (score["Hernia"], maps["Edema"], prior["Edema"]) == (None, None, None)
+
+
+def test_references_say_their_own_reason(data, tmp_path):
+    model = Known(data)
+    model.card.train_prior[:] = 0
+    metrics = evaluate(model, data, split="test", out=tmp_path / "eval", draws=5)
+    for metric in ("soft_dice", "dice", "hit_rate"):
+        entry = metrics["references"]["train_prior"]["findings"]["Mass"][metric]
+        assert entry == {"value": None, "reason": "the training set has no region of the finding"}
+    # of the first two films one has the finding: its map has no partner
+    pair = dataclasses.replace(data, splits=("pair", "pair", *data.splits[2:]))
+    metrics = evaluate(model, pair, split="pair", out=tmp_path / "eval", draws=5)
+    entry = metrics["references"]["shuffled"]["findings"]["Mass"]["max_dice"]
+    assert entry == {"value": None, "reason": "only one image with the finding has a region"}
+
+
+def test_findings_of_one_side_only_are_listed(data, tmp_path):
+    model = Known(data)
+    model.findings = ("Mass", "Hernia", "Cyst")
+    metrics = evaluate(model, data, split="test", out=tmp_path / "eval", draws=5)
+    assert list(metrics["findings"]) == ["Mass", "Hernia"]
+    assert metrics["protocol"]["findings_not_evaluated"] == {
+        "only_in_model": ["Cyst"],
+        "only_in_data": ["Edema"],
+    }
+
+
+def test_a_nan_map_stops_the_evaluation_by_name(data, tmp_path):
+    model = Known(data)
+    for _, maps in model.answers.values():
+        maps[0, 1, 1] = np.nan
+    with pytest.raises(DataError, match=r"image film0, Mass: .* not a number"):
+        evaluate(model, data, split="test", out=tmp_path / "eval", draws=5)
+    assert not (tmp_path / "eval").exists()
+
+
+def test_only_the_maps_of_regions_are_kept(data):
+    indices = data.indices("test")
+    outputs = Known(data).predict(data.pixels[indices])
+    collected = _Collected(Known(data), data, indices, Known(data).card)
+    collected.add(0, indices, outputs)
+    assert len(collected.positive_maps) == 10
+    assert not any(
+        np.shares_memory(kept, outputs.maps) for kept in collected.positive_maps.values()
+    )

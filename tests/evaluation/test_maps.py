@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from dwarf_cxr.errors import DataError
 from dwarf_cxr.evaluation.maps import (
     THRESHOLDS,
     fit_map_threshold,
@@ -134,3 +135,15 @@ def test_a_pixel_at_the_threshold_is_decided_as_the_fit_decides_it():
 
 def test_no_map_no_threshold():
     assert fit_map_threshold([], []) is None
+
+
+def test_a_map_that_is_not_a_number_is_refused():
+    map_ = np.full((3, 4), 0.5, np.float32)
+    map_[1, 2] = np.nan
+    with pytest.raises(DataError, match="1 of 12 values of the map are not a number"):
+        score_map(map_, np.ones((3, 4), np.float32), 0.5)
+
+
+def test_a_region_that_covers_nothing_is_refused():
+    with pytest.raises(DataError, match="covers nothing of the image"):
+        score_map(np.ones((3, 4), np.float32), np.zeros((3, 4), np.float32), 0.5)

@@ -1,5 +1,6 @@
 """References: what they are and that none of them sees the image."""
 
+import weakref
 from itertools import combinations
 
 import numpy as np
@@ -94,3 +95,31 @@ def test_mean_coverage_is_over_films_with_regions_only():
     np.testing.assert_allclose(prior[0], np.full((4, 4), 0.5))
     np.testing.assert_allclose(prior[1], 0)
     np.testing.assert_allclose(mean_coverage(FakeData(), np.array([2]))[0], 0.75)
+
+
+def test_shuffling_holds_one_truth_at_a_time():
+    """A finding has thousands of positives in the large sets; their truths do not fit together."""
+    alive: set[int] = set()
+    most = 0
+
+    def truths():
+        nonlocal most
+        for number in range(6):
+            truth = np.random.default_rng(number).random((8, 8)).astype(np.float32)
+            alive.add(number)
+            weakref.finalize(truth, alive.discard, number)
+            most = max(most, len(alive))
+            yield truth
+            del truth
+
+    maps = [np.random.default_rng(10 + number).random((4, 4)) for number in range(6)]
+    scores = shuffled(maps, truths(), 0.5, np.random.default_rng(0))
+    assert scores is not None
+    assert len(scores) == 6
+    assert most <= 2
+
+
+def test_an_interpolated_map_can_exceed_the_best_cells():
+    truth = np.tril(np.ones((32, 32), np.float32))
+    map_ = upsample(np.tril(np.ones((4, 4), np.float32)), 32)
+    assert score_map(map_, truth, 0.5).max_dice > best_grid(truth, (4, 4)).dice

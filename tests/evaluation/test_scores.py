@@ -123,3 +123,16 @@ def test_a_nan_score_is_refused_by_name():
     scores = np.array([[0.1, 0.2], [0.3, np.nan]])
     with pytest.raises(DataError, match="score of Edema for image film-7"):
         refuse_nan_scores(scores, ("film-3", "film-7"), ("Mass", "Edema"))
+
+
+@pytest.mark.parametrize("accepted", [1.0, float(np.nextafter(1.0, 0))])
+def test_fitted_threshold_parts_neighbouring_floats(accepted):
+    refused = float(np.nextafter(accepted, 0))
+    scores = np.array([accepted, refused, 0.1, 0.2])
+    threshold = fit_score_threshold(np.array([1.0, 0.0, 0.0, 0.0]), scores)
+    assert (scores >= threshold).tolist() == [True, False, False, False]
+
+
+def test_no_threshold_is_fitted_to_scores_that_are_not_numbers():
+    with pytest.raises(DataError, match="1 of 3 scores are not a number"):
+        fit_score_threshold(np.array([1.0, 0.0, 1.0]), np.array([0.5, np.nan, 0.2]))

@@ -144,6 +144,15 @@ def refuse_shared_patients(patient_ids: Sequence[str], splits: Sequence[str]) ->
         )
 
 
+def patient_hashes(name: str, patient_ids: Sequence[str]) -> Int64[np.ndarray, "patient"]:
+    """Sorted hashes of the patients of the data set `name`, each once.
+
+    They tell whether a model has seen a patient without naming one.
+    """
+    digests = {hashlib.sha256(f"{name}\n{one}".encode()).digest()[:8] for one in patient_ids}
+    return np.sort(np.frombuffer(b"".join(sorted(digests)), dtype=">i8").astype(np.int64))
+
+
 def splits_sha256(image_ids: Sequence[str], splits: Sequence[str]) -> str:
     """SHA-256, in hex, of who is in which split; the order of the images does not matter."""
     lines = sorted(f"{image}\t{split}\n" for image, split in zip(image_ids, splits, strict=True))

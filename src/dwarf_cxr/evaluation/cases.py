@@ -75,6 +75,8 @@ class Cases:
     maps: Mapping[str, Table]
     """By column: soft_dice, dice, max_dice, iou, hit, energy_inside on images with regions,
     fp_area on images without the finding."""
+    why_unscored: str = "no map of it was scored"
+    """The reason where a finding has regions but no map was scored on them."""
 
     def per_finding(self, metric: str, weights: Weights) -> Float64[np.ndarray, "draw finding"]:
         """The metric of every finding, for each draw; NaN where undefined."""
@@ -113,8 +115,10 @@ class Cases:
             return "no image with the finding"
         if metric in SCORE_METRICS:
             return "no image without the finding" if not negatives else "no score threshold"
-        if not (self.n_regions[:, finding] > 0).any():
+        if not (self.n_regions[labels == 1, finding] > 0).any():
             return "no image with the finding has a region"
+        if np.isnan(self.maps["max_dice"][:, finding]).all():
+            return self.why_unscored
         return "no map threshold" if metric in ("dice", "iou") else "the maps are all zero"
 
 
@@ -169,21 +173,25 @@ def read_cases(path: Path) -> Cases:
     """Read cases.csv.
 
     Raises:
-        DataError: the file is missing, or rows of an image or finding are missing or doubled.
+        DataError: the file is missing or not text, a value is not a number, or rows of an image or
+            finding are missing or doubled.
     """
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; run `dwarf evaluate` first") from None
+    except (UnicodeDecodeError, csv.Error) as fault:
+        raise DataError(f"{path}: not a CSV in UTF-8 ({fault}); evaluate the run again") from None
     if not rows or not set(COLUMNS) <= set(rows[0]):
         raise DataError(f"{path}: needs the columns {', '.join(COLUMNS)}; evaluate the run again")
     patients = {row["image_id"]: row["patient_id"] for row in rows}
     images, findings = tuple(patients), tuple(dict.fromkeys(row["finding"] for row in rows))
-    if len(rows) != len(images) * len(findings):
+    pairs = {(row["image_id"], row["finding"]) for row in rows}
+    if not len(rows) == len(pairs) == len(images) * len(findings):
         raise DataError(
-            f"{path}: {len(rows)} rows for {len(images)} images and {len(findings)} findings; "
-            "evaluate the run again"
+            f"{path}: {len(rows)} rows, {len(pairs)} of them distinct, for {len(images)} images "
+            f"and {len(findings)} findings; evaluate the run again"
         )
     image_index = {name: index for index, name in enumerate(images)}
     finding_index = {name: index for index, name in enumerate(findings)}
@@ -193,7 +201,7 @@ def read_cases(path: Path) -> Cases:
         place = image_index[row["image_id"]], finding_index[row["finding"]]
         for column in numeric:
             if row[column] != "":
-                tables[column][place] = float(row[column])
+                tables[column][place] = _number(path, row, column)
     maps = {column: tables[column] for column in MAP_COLUMNS.values()}
     return Cases(
         images,
@@ -205,6 +213,16 @@ def read_cases(path: Path) -> Cases:
         tables["n_regions"],
         maps,
     )
+
+
+def _number(path: Path, row: Mapping[str, str], column: str) -> float:
+    try:
+        return float(row[column])
+    except (TypeError, ValueError):
+        raise DataError(
+            f"{path}: image {row['image_id']}, {row['finding']}: {column} is {row[column]!r}, not "
+            "a number; evaluate the run again"
+        ) from None
 
 
 def empty_map_tables(images: int, findings: int) -> dict[str, Table]:

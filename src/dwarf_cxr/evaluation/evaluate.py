@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from dwarf_cxr import __version__
+from dwarf_cxr.data.splits import patient_hashes
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import CheckpointError, DataError
 from dwarf_cxr.evaluation.bootstrap import Estimate
@@ -36,6 +37,13 @@ from dwarf_cxr.models.outputs import Classifier, ModelCard, Outputs
 BATCH = 64
 """Images predicted together; maps of images without regions are not kept."""
 
+MAPLESS = "no map of it was scored"
+WHY_UNSCORED = dict.fromkeys(REFERENCES, MAPLESS) | {
+    "train_prior": "the training set has no region of the finding",
+    "shuffled": "only one image with the finding has a region",
+}
+"""Why a reference may be undefined where the method's own maps are not."""
+
 REFERENCE_METRICS = tuple(metric for metric in MAP_COLUMNS if metric != "fp_area")
 
 
@@ -61,7 +69,8 @@ def evaluate(
         The content of metrics.json.
 
     Raises:
-        DataError: the split is empty, or no finding is shared, or a score is not a number.
+        DataError: the split is empty, no finding is shared, a score is not a number, or patients
+            of the split were trained on (the same data set under other splits).
         CheckpointError: the model carries no card, or wants images of another size.
     """
     card = model.card
@@ -77,13 +86,15 @@ def evaluate(
         raise DataError(
             f"{data.folder}: none of the model's findings ({', '.join(model.findings)}) is there"
         )
+    only_in_data = [name for name in data.findings if name not in shared]
     data = data.restrict(shared)
     indices = data.indices(split)
     if not len(indices):
         present = ", ".join(sorted(set(data.splits)))
         raise DataError(f"{data.folder}: no image in split {split!r}; its splits are {present}")
 
-    collected = _Collected(data, indices, card)
+    _refuse_seen_patients(card, data, split)
+    collected = _Collected(model, data, indices, card)
     kept_maps: list[Float32[np.ndarray, "batch finding h w"]] = []
     for start in range(0, len(indices), BATCH):
         chunk = indices[start : start + BATCH]
@@ -97,14 +108,14 @@ def evaluate(
     refuse_nan_scores(cases.scores, cases.image_ids, cases.findings)
     findings, macro = summarise(cases, METRICS, draws=draws, seed=bootstrap_seed)
     references = {
-        name: _block(collected.as_cases(tables), draws, bootstrap_seed)
+        name: _block(collected.as_cases(tables, WHY_UNSCORED[name]), draws, bootstrap_seed)
         for name, tables in collected.references.items()
     }
     metrics: dict[str, Any] = {
         "method": card.method,
         "seed": seed,
         "findings_order": list(shared),
-        "protocol": _protocol(model, card, data, split, draws, bootstrap_seed),
+        "protocol": _protocol(model, card, data, only_in_data, split, draws, bootstrap_seed),
         "findings": {
             name: {metric: estimate.to_json() for metric, estimate in values.items()}
             for name, values in findings.items()
@@ -114,7 +125,9 @@ def evaluate(
     }
     if collected.evidence is not None:
         metrics["parts"] = {
-            "evidence": _block(collected.as_cases(collected.evidence), draws, bootstrap_seed)
+            "evidence": _block(
+                collected.as_cases(collected.evidence, MAPLESS), draws, bootstrap_seed
+            )
         }
     write_cases(cases, out / "cases.csv")
     if save_maps:
@@ -210,11 +223,13 @@ class QuickScorer:
 class _Collected:
     """Fills the tables of cases batch by batch."""
 
-    def __init__(self, data: PreparedData, indices: np.ndarray, card: ModelCard) -> None:
+    def __init__(
+        self, model: Classifier, data: PreparedData, indices: np.ndarray, card: ModelCard
+    ) -> None:
         shape = (len(indices), len(data.findings))
         self.data, self.indices, self.card = data, indices, card
         self.supervised = (data.has_region() & (data.labels == 1))[indices]
-        self.prior = dict(zip(_card_findings(card), card.train_prior, strict=True))
+        self.prior = dict(zip(model.findings, card.train_prior, strict=True))
         self.references = {name: empty_map_tables(*shape) for name in REFERENCES}
         self.evidence: dict[str, np.ndarray] | None = None
         self.positive_maps: dict[tuple[int, int], np.ndarray] = {}
@@ -256,9 +271,13 @@ class _Collected:
         if not self.supervised[row, finding]:
             return
         truth = self.data.coverage(int(self.indices[row]), name, size)
-        scores = score_map(upsample(map_, size), truth, threshold)
+        try:
+            scores = score_map(upsample(map_, size), truth, threshold)
+        except DataError as fault:
+            raise DataError(f"image {self.cases.image_ids[row]}, {name}: {fault}") from None
         set_map_scores(self.cases.maps, row, finding, scores)
-        self.positive_maps[row, finding] = map_
+        # a view would keep the maps of the whole batch in memory
+        self.positive_maps[row, finding] = map_.copy()
         set_map_scores(self.references["all_ones"], row, finding, all_ones(truth))
         grid = (map_.shape[0], map_.shape[1])
         set_map_scores(self.references["best_grid"], row, finding, best_grid(truth, grid))
@@ -276,15 +295,15 @@ class _Collected:
         """Score every map on other images with the finding, once all maps are there."""
         for finding, name in enumerate(self.data.findings):
             rows = [row for row, column in self.positive_maps if column == finding]
-            truths = [
+            truths = (
                 self.data.coverage(int(self.indices[row]), name, self.data.size) for row in rows
-            ]
+            )
             maps = [self.positive_maps[row, finding] for row in rows]
             scores = shuffled(maps, truths, self.card.map_thresholds.get(name), generator)
             for row, row_scores in zip(rows, scores or [], strict=False):
                 set_map_scores(self.references["shuffled"], row, finding, row_scores)
 
-    def as_cases(self, tables: dict[str, np.ndarray]) -> Cases:
+    def as_cases(self, tables: dict[str, np.ndarray], why_unscored: str) -> Cases:
         """The same images with other maps' metrics."""
         one = self.cases
         return Cases(
@@ -296,11 +315,22 @@ class _Collected:
             one.present,
             one.n_regions,
             tables,
+            why_unscored,
         )
 
 
-def _card_findings(card: ModelCard) -> tuple[str, ...]:
-    return tuple(card.map_thresholds)
+def _refuse_seen_patients(card: ModelCard, data: PreparedData, split: str) -> None:
+    """The same data set split anew would show the model its own training patients as test."""
+    if data.fingerprint == card.data_fingerprint:
+        return
+    ids = [data.patient_ids[index] for index in data.indices(split)]
+    seen = np.intersect1d(patient_hashes(data.name, ids), card.seen_patients)
+    if len(seen):
+        raise DataError(
+            f"{data.folder}: {len(seen)} patients of split {split!r} were in the training or "
+            "validation split of this model; evaluate it on the data it was trained on, or with "
+            "the same splits"
+        )
 
 
 def _block(cases: Cases, draws: int, seed: int) -> dict[str, Any]:
@@ -316,7 +346,13 @@ def _json(estimates: dict[str, Estimate]) -> dict[str, Any]:
 
 
 def _protocol(
-    model: Classifier, card: ModelCard, data: PreparedData, split: str, draws: int, seed: int
+    model: Classifier,
+    card: ModelCard,
+    data: PreparedData,
+    only_in_data: list[str],
+    split: str,
+    draws: int,
+    seed: int,
 ) -> dict[str, Any]:
     return {
         "split": split,
@@ -341,6 +377,7 @@ def _protocol(
         },
         "findings_not_evaluated": {
             "only_in_model": [name for name in model.findings if name not in data.findings],
+            "only_in_data": only_in_data,
         },
         "version": __version__,
     }

@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
+from dwarf_cxr.errors import DataError
+
 THRESHOLDS = np.arange(1, 1000) / 1000
 """Where `fit_map_threshold` looks."""
 
@@ -42,9 +44,23 @@ def score_map(
     truth: Float[np.ndarray, "h w"],
     threshold: float | None,
 ) -> MapScores:
-    """Score a map in [0, 1] against the true shares of a present finding."""
+    """Score a map in [0, 1] against the true shares of a present finding.
+
+    Raises:
+        DataError: a value of the map is not a number, or the region covers nothing of the image.
+    """
     m, y = map_.ravel(), truth.astype(np.float64).ravel()
     area, energy, inside = y.sum(), m.sum(dtype=np.float64), float(m.astype(np.float64) @ y)
+    if np.isnan(energy):
+        raise DataError(
+            f"{int(np.isnan(m).sum())} of {m.size} values of the map are not a number; "
+            "the model is damaged or its training diverged"
+        )
+    if area == 0:
+        raise DataError(
+            "the region covers nothing of the image, so no map can be scored against it; "
+            "correct or remove it (`dwarf data check`)"
+        )
     dice = iou = np.nan
     if threshold is not None:
         chosen = reaches(m, threshold)

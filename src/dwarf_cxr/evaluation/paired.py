@@ -1,5 +1,6 @@
 """Two runs on the same films: differences with intervals, paired over the same patients."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ def compare_runs(
     """Differences `other` - `baseline` of two cases.csv, by finding and metric, and macro.
 
     Findings that both runs have are compared; a macro difference is the mean over findings that
-    both define. Every draw resamples the same patients for both.
+    both define. Every draw resamples the same patients for both, and a map metric is compared on
+    the images that both runs score.
 
     Raises:
-        DataError: different images, patients or labels, or no finding in common.
+        DataError: different images, patients, labels or regions, or no finding in common.
     """
     one, two = _aligned(read_cases(baseline), read_cases(other), baseline, other)
     patients = len(set(one.patient_ids))
@@ -32,7 +34,7 @@ def compare_runs(
     macro: dict[str, Estimate] = {}
     reason = "undefined in one of the runs"
     for metric in METRICS:
-        samples = np.concatenate(drawn[metric])
+        samples = np.concatenate(drawn[metric]) if drawn[metric] else np.empty((0, len(findings)))
         defined = ~np.isnan(points[metric])
         for index, name in enumerate(one.findings):
             count = one.counted(metric, index)
@@ -68,7 +70,23 @@ def _aligned(one: Cases, two: Cases, baseline: Path, other: Path) -> tuple[Cases
             f"{baseline} and {other} know different patients or labels of the same films; "
             "evaluate both runs on the same data"
         )
-    return left, right
+    if not np.array_equal(left.n_regions, right.n_regions):
+        image, finding = np.argwhere(left.n_regions != right.n_regions)[0]
+        raise DataError(
+            f"{baseline} and {other} know different regions ({shared[finding]} in film "
+            f"{left.image_ids[image]}: {left.n_regions[image, finding]:.0f} and "
+            f"{right.n_regions[image, finding]:.0f}); evaluate both runs on the same data"
+        )
+    return _scored_by_both(left, right), _scored_by_both(right, left)
+
+
+def _scored_by_both(cases: Cases, partner: Cases) -> Cases:
+    """Without the map values that the partner lacks: a mean over other films is no difference."""
+    maps = {
+        column: np.where(np.isnan(partner.maps[column]), np.nan, table)
+        for column, table in cases.maps.items()
+    }
+    return dataclasses.replace(cases, maps=maps)
 
 
 def _chosen(cases: Cases, images: list[int], findings: list[str]) -> Cases:

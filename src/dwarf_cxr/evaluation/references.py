@@ -1,12 +1,13 @@
 """Maps that do not look at the image: what every method must be compared with.
 
 all_ones: the whole film. train_prior: the mean region of the training set, one fixed map per
-finding. best_grid: the best possible set of cells of the model's grid, an upper bound. shuffled:
+finding. best_grid: the best possible set of cells of the model's grid; a map that is interpolated
+between its cells can follow an outline more closely and so exceed it. shuffled:
 the method's own maps, each put on another image with the same finding; what a method keeps of its
 score when shuffled, it owes to the usual place of the finding and not to the film.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -63,33 +64,33 @@ def best_grid(truth: Float[np.ndarray, "size size"], grid: tuple[int, int]) -> M
 
 def shuffled(
     maps: Sequence[Float[np.ndarray, "h w"]],
-    truths: Sequence[Float[np.ndarray, "size size"]],
+    truths: Iterable[Float[np.ndarray, "size size"]],
     threshold: float | None,
     generator: np.random.Generator,
 ) -> list[MapScores] | None:
     """For each image the mean scores of the maps of other images with the finding.
 
-    None for fewer than two images: there is no other.
+    None for fewer than two images: there is no other. `truths` is read once, in order, so that it
+    can be made on the way and only one has to be in memory.
     """
     count = len(maps)
     if count < 2:
         return None
-    size = truths[0].shape[-1]
-    upsampled = [upsample(map_, size) for map_ in maps]
-    rounds = []
+    sources = []
     for _ in range(SHUFFLES):
         order = generator.permutation(count)
         # a cyclic shift of a random order leaves no image with its own map
         source = np.empty(count, dtype=np.int64)
         source[order] = np.roll(order, int(generator.integers(1, count)))
-        rounds.append(
-            [
-                score_map(upsampled[source[image]], truths[image], threshold)
-                for image in range(count)
-            ]
-        )
-    means = np.mean(np.array(rounds, dtype=np.float64), axis=0)
-    return [MapScores(*row) for row in means]
+        sources.append(source)
+    means = []
+    for image, truth in enumerate(truths):
+        size = truth.shape[-1]
+        rounds = [
+            score_map(upsample(maps[source[image]], size), truth, threshold) for source in sources
+        ]
+        means.append(MapScores(*np.mean(np.array(rounds, dtype=np.float64), axis=0).tolist()))
+    return means
 
 
 def prior_scores(

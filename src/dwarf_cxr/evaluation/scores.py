@@ -114,9 +114,17 @@ def fit_score_threshold(
 
     It lies halfway between the lowest accepted score and the next lower one. None without positives
     or negatives among the assessed labels.
+
+    Raises:
+        DataError: a score is not a number.
     """
     assessed = ~np.isnan(labels)
     labels, scores = labels[assessed], scores[assessed]
+    if np.isnan(scores).any():
+        raise DataError(
+            f"{int(np.isnan(scores).sum())} of {len(scores)} scores are not a number, so no "
+            "threshold can be fitted; the model is damaged or its training diverged"
+        )
     if not (labels == 1).any() or not (labels == 0).any():
         return None
     order = np.argsort(-scores, kind="stable")
@@ -126,7 +134,9 @@ def fit_score_threshold(
     best = int(np.argmax(np.where(last_of_its_score, f1, -1.0)))
     if best + 1 == len(ranked):
         return float(ranked[best])
-    return float((ranked[best] + ranked[best + 1]) / 2)
+    halfway = (ranked[best] + ranked[best + 1]) / 2
+    # between neighbouring floats there is no half: the sum may round down to the refused one
+    return float(halfway if halfway > ranked[best + 1] else ranked[best])
 
 
 def _sums(

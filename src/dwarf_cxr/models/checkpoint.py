@@ -31,6 +31,8 @@ from dwarf_cxr.models.outputs import ModelCard
 from dwarf_cxr.models.vlm import VisionLanguageClassifier
 
 FORMAT = "dwarf-cxr model 1"
+CARD_ARRAYS = ("train_prior", "seen_patients")
+"""Fields of the card that are stored with the weights."""
 
 
 def save_model(model: VisionLanguageClassifier, folder: Path) -> None:
@@ -42,9 +44,9 @@ def save_model(model: VisionLanguageClassifier, folder: Path) -> None:
     if model.card is None:
         raise CheckpointError("the model has no card (thresholds, prior); train it before saving")
     tensors = {key: value.contiguous().cpu() for key, value in model.state_dict().items()}
-    tensors["train_prior"] = torch.from_numpy(model.card.train_prior)
     card = dataclasses.asdict(model.card)
-    del card["train_prior"]
+    for name in CARD_ARRAYS:
+        tensors[name] = torch.from_numpy(card.pop(name))
     with atomic_folder(folder) as fresh:
         write_bytes(fresh / "model.safetensors", save_tensors(tensors))
         write_text(fresh / "README.md", _card_text(model))
@@ -100,12 +102,13 @@ def _read_model(
             "the file is damaged or was replaced: copy the model folder again"
         )
     tensors = load_tensors(weights_file.read_bytes())
-    prior = tensors.pop("train_prior", None)
-    if prior is None:
-        raise CheckpointError(f"{weights_file}: tensor 'train_prior' is missing")
+    missing = [name for name in CARD_ARRAYS if name not in tensors]
+    if missing:
+        raise CheckpointError(f"{weights_file}: tensors are missing: {', '.join(missing)}")
+    arrays = {name: tensors.pop(name).numpy() for name in CARD_ARRAYS}
     model = _empty_model(config["architecture"])
     _load_strictly(model, tensors, weights_file)
-    model.card = ModelCard(**config["card"], train_prior=prior.numpy())
+    model.card = ModelCard(**(config["card"] | arrays))
     return model.eval()
 
 

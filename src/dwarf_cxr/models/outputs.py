@@ -1,7 +1,7 @@
 """What a classifier says about radiographs, and what it carries along to say it honestly."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -51,6 +51,8 @@ class ModelCard:
     """The same for `train_prior`."""
     train_prior: np.ndarray
     """(C, size, size) float32: mean coverage over training positives that carry regions."""
+    seen_patients: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """Sorted int64 hashes of the patients of the training and validation splits."""
 
 
 @runtime_checkable

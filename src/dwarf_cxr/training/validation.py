@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dwarf_cxr.config import RunConfig
+from dwarf_cxr.data.splits import patient_hashes
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.evaluation.evaluate import QuickScorer, fit_card_thresholds
 from dwarf_cxr.models.outputs import ModelCard, Outputs
@@ -57,4 +58,12 @@ def make_card(
         map_thresholds=maps,
         prior_thresholds=prior,
         train_prior=train_prior,
+        seen_patients=patient_hashes(
+            data.name,
+            [
+                patient
+                for patient, split in zip(data.patient_ids, data.splits, strict=True)
+                if split in ("train", "val")
+            ],
+        ),
     )

@@ -1,0 +1,42 @@
+"""The table of cases refuses what it cannot be sure of."""
+
+import csv
+
+import pytest
+
+from dwarf_cxr.errors import DataError
+from dwarf_cxr.evaluation.cases import COLUMNS, read_cases
+
+
+def write(path, rows):
+    """Rows are (film, finding, other columns)."""
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, COLUMNS, restval="")
+        writer.writeheader()
+        for film, finding, values in rows:
+            base = {"image_id": film, "patient_id": f"p{film}", "finding": finding}
+            writer.writerow(base | {"label": "1", "score": ".5", "n_regions": "1"} | values)
+    return path
+
+
+def test_a_doubled_row_does_not_make_up_for_a_missing_one(tmp_path):
+    rows = [
+        ("a", "Mass", {}),
+        ("a", "Mass", {"score": ".9"}),
+        ("b", "Mass", {}),
+        ("b", "Edema", {}),
+    ]
+    with pytest.raises(DataError, match="4 rows, 3 of them distinct, for 2 images and 2 findings"):
+        read_cases(write(tmp_path / "cases.csv", rows))
+
+
+def test_a_value_that_is_not_a_number_is_named(tmp_path):
+    path = write(tmp_path / "cases.csv", [("a", "Mass", {}), ("b", "Mass", {"dice": "high"})])
+    with pytest.raises(DataError, match="image b, Mass: dice is 'high'"):
+        read_cases(path)
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path):
+    (tmp_path / "cases.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match="not a CSV in UTF-8"):
+        read_cases(tmp_path / "cases.csv")
