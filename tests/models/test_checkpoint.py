@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import pickle
 from pathlib import Path
@@ -142,9 +143,10 @@ def test_every_key_that_does_not_fit_is_listed(saved):
         assert fault in str(caught.value)
 
 
-def test_a_missing_prior_is_noticed(saved):
-    rewritten(saved, lambda tensors: {k: v for k, v in tensors.items() if k != "train_prior"})
-    with pytest.raises(CheckpointError, match="'train_prior' is missing"):
+@pytest.mark.parametrize("name", ["train_prior", "seen_patients"])
+def test_a_missing_array_of_the_card_is_noticed(saved, name):
+    rewritten(saved, lambda tensors: {k: v for k, v in tensors.items() if k != name})
+    with pytest.raises(CheckpointError, match=f"tensors are missing: {name}"):
         load_model(saved)
 
 
@@ -225,3 +227,21 @@ def test_a_pickle_in_place_of_the_weights_is_never_opened(saved, tmp_path):
     assert not mark.exists()
     pickle.loads((saved / "model.safetensors").read_bytes())
     assert mark.exists(), "the trap does not work: the test shows nothing"
+
+
+def test_pretrained_folders_by_their_usual_names(folders, tmp_path):
+    model = build(folders)
+    model.save_pretrained(tmp_path / "model")
+    again = VisionLanguageClassifier.from_pretrained(tmp_path / "model")
+    pixels = random_pixels(2)
+    np.testing.assert_array_equal(
+        again.predict(pixels).probability, model.predict(pixels).probability
+    )
+
+
+def test_the_patients_that_were_seen_come_back(saved, folders):
+    seen = np.array([-5, 7], dtype=np.int64)
+    model = load_model(saved)
+    model.card = dataclasses.replace(model.card, seen_patients=seen)
+    save_model(model, saved)
+    np.testing.assert_array_equal(load_model(saved).card.seen_patients, seen)

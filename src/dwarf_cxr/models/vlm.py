@@ -1,6 +1,7 @@
 """The vision-language classifier: encoders, query decoder and disease heads put together."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -171,6 +172,19 @@ class VisionLanguageClassifier(nn.Module):
             rows = [list(names).index(name) for name in changed]
             vectors[rows] = words.to(vectors)
         return vectors
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write the model folder (`models/checkpoint.py`, `save_model`)."""
+        from dwarf_cxr.models.checkpoint import save_model
+
+        save_model(self, Path(folder))
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> "VisionLanguageClassifier":
+        """Read a run's model or a model folder (`models/checkpoint.py`, `load_model`)."""
+        from dwarf_cxr.models.checkpoint import load_model
+
+        return load_model(Path(folder))
 
     def architecture(self) -> dict[str, Any]:
         """What `models/checkpoint.py` needs to build the same network without its weights."""
