@@ -202,9 +202,12 @@ def evaluate(
 ) -> None:
     """Score a run on a split with intervals, beside the image-blind references."""
     from dwarf_cxr.evaluation.run import evaluate_run
+    from dwarf_cxr.reporting.page import run_page
 
-    lines = evaluate_run(run, data, split=split, out=out, draws=draws, save_maps=save_maps)
-    typer.echo("\n".join(lines))
+    folder = run / f"eval-{split}" if out is None else out
+    lines = evaluate_run(run, data, split=split, out=folder, draws=draws, save_maps=save_maps)
+    page = run_page(run, split=split, data=data, evaluation=folder)
+    typer.echo("\n".join([*lines, str(folder / "metrics.json"), str(page)]))
 
 
 @app.command()

@@ -30,7 +30,7 @@ def run_demo(out: Path, *, films: int, epochs: int, report: Report, seed: int = 
         report(f"training {method}", 0, 1)
         start_training(method, data, out / method, epochs=epochs, seed=seed, report=report)
         report(f"evaluating {method}", 1, 1)
-        for line in evaluate_run(out / method, data)[:-2]:
+        for line in evaluate_run(out / method, data, out=out / method / "eval-test"):
             report(f"{method}: {line}", 1, 1)
     page = out / "report.html"
     compare([out / method for method in METHODS], page)

@@ -7,7 +7,6 @@ from dwarf_cxr.config import load_config
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.evaluation.evaluate import evaluate
 from dwarf_cxr.models.checkpoint import load_model
-from dwarf_cxr.reporting.page import run_page
 
 SHOWN = ("auc", "f1", "dice", "max_dice", "hit_rate")
 
@@ -17,11 +16,11 @@ def evaluate_run(
     data: Path,
     *,
     split: str = "test",
-    out: Path | None = None,
+    out: Path,
     draws: int = 1000,
     save_maps: bool = False,
 ) -> list[str]:
-    """Evaluate a run or a bare model on a split of `data` and write its eval folder.
+    """Evaluate a run or a bare model on a split of `data` and write its files to `out`.
 
     Returns:
         Lines for a person: the macro metrics with intervals, and the references.
@@ -33,12 +32,10 @@ def evaluate_run(
     prepared = PreparedData.open(data)
     config_file = run / "config.yaml"
     seed = load_config(config_file).seed if config_file.is_file() else None
-    folder = out if out is not None else run / f"eval-{split}"
     metrics = evaluate(
-        model, prepared, split=split, out=folder, draws=draws, save_maps=save_maps, seed=seed
+        model, prepared, split=split, out=out, draws=draws, save_maps=save_maps, seed=seed
     )
-    page = run_page(run, split=split, data=data, evaluation=folder)
-    return [*_lines(metrics), str(folder / "metrics.json"), str(page)]
+    return _lines(metrics)
 
 
 def _lines(metrics: dict[str, Any]) -> list[str]:
