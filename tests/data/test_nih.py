@@ -95,7 +95,7 @@ def test_without_boxes_there_is_a_note(root):
 
 def test_missing_images_are_counted_and_named_or_skipped(root):
     (root / "images_002/images/00000001_001.jpg").unlink()
-    with pytest.raises(DataError, match=r"1 of 3 images .*00000001_001\.png.*missing='skip'"):
+    with pytest.raises(DataError, match=r"1 of 3 images .*00000001_001\.png.*--skip-missing"):
         read_nih(root)
     data = read_nih(root, missing="skip")
     assert len(data.radiographs) == 2
