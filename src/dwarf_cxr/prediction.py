@@ -72,7 +72,8 @@ def predict(
 
     Under `out`: predictions.json; for each image a folder named after it, with overlay.png and,
     for each finding that is present, FINDING.png (its map on the film) and FINDING-map.png (the
-    map, 16 bit, 65535 is 1), all at the image's own size; with `save_maps` also maps.npz.
+    map, 16 bit, 65535 is 1), all at the image's own size, the pictures with a caption below it;
+    with `save_maps` also maps.npz.
     `boxes` enclose the connected parts of the map, upsampled to the image, that reach the
     finding's map threshold, whether or not the finding is present; each scores its largest value.
     Where no threshold was fitted, `present` is null, and there are no boxes.
@@ -271,7 +272,7 @@ def _nothing_words(said: Mapping[str, Mapping[str, Any]]) -> str:
 def _map_words(threshold: float | None) -> str:
     if threshold is None:
         return "Map 0 (clear) to 1 (yellow)"
-    return f"Map 0 (clear) to 1 (yellow), dashed at {threshold:.2f}"
+    return f"Map 0 (clear) to 1 (yellow), dashed at {threshold:.3f}"
 
 
 def _source_words(judge: _Judge, film: _Film) -> str:

@@ -40,7 +40,7 @@ BOX_COLOURS: tuple[Colour, ...] = (
 """Okabe and Ito's, without those that vanish on film; boxes also carry the finding's name."""
 SMALLEST_TEXT = 8
 CAPTION_SHARE = 0.4
-"""Of a picture's height, the most that a caption may cover."""
+"""A caption is at most this share of its picture's height."""
 DASH, GAP = 7, 5
 """Pixels of a dash and of the gap after it, for lines one pixel wide."""
 
@@ -84,8 +84,8 @@ def line_width(picture: Picture) -> int:
     return max(1, round(max(picture.shape[:2]) / 220))
 
 
-def captioned(picture: Picture, lines: Sequence[str]) -> UInt8[np.ndarray, "height width 3"]:
-    """`picture` with lines of text on a dark band along its lower edge, at its own size.
+def captioned(picture: Picture, lines: Sequence[str]) -> UInt8[np.ndarray, "higher width 3"]:
+    """`picture` with lines of text on a dark band below it: no part of the film is covered.
 
     The text is broken into more lines where it is too wide, and made smaller, down to
     `SMALLEST_TEXT` pixels, where the band would be too high; what then does not fit is left out,
@@ -103,13 +103,11 @@ def captioned(picture: Picture, lines: Sequence[str]) -> UInt8[np.ndarray, "heig
         size -= 1
     if len(wrapped) > most:
         wrapped = [*wrapped[: most - 1], _shortened(wrapped[most - 1], font, width - 2 * margin)]
-    image = Image.fromarray(picture)
-    top = height - len(wrapped) * line_height - 2 * margin
-    band = Image.new("L", (width, height - top), 190)
-    image.paste(Image.new("RGB", band.size), (0, top), band)
+    image = Image.new("RGB", (width, height + len(wrapped) * line_height + 2 * margin))
+    image.paste(Image.fromarray(picture))
     draw = ImageDraw.Draw(image)
     for place, line in enumerate(wrapped):
-        draw.text((margin, top + margin + place * line_height), line, fill="white", font=font)
+        draw.text((margin, height + margin + place * line_height), line, fill="white", font=font)
     return np.asarray(image).copy()
 
 
