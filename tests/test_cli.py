@@ -16,7 +16,7 @@ from dwarf_cxr.cli import app
 COMMANDS = ("methods", "train", "evaluate", "compare", "predict", "demo", "data")
 
 
-def dwarf(*words: str | Path) -> subprocess.CompletedProcess[str]:
+def dwarf(*words: str | Path | int) -> subprocess.CompletedProcess[str]:
     """Run the command as a user does."""
     command = [sys.executable, "-m", "dwarf_cxr.cli", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
@@ -115,3 +115,25 @@ def test_prepare_check_and_show_a_users_own_table(tmp_path):
     broken = dwarf("data", "check", data)
     assert broken.returncode == 1
     assert "pixels-32.u8" in broken.stdout
+
+
+def test_what_prepare_changed_is_said(tmp_path):
+    for number in range(4):
+        film = np.random.default_rng(number).integers(0, 256, (20, 30), np.uint8)
+        cv2.imwrite(str(tmp_path / f"f{number}.png"), film)
+    rows = [f"f{number},p{number},1" for number in range(4)]
+    (tmp_path / "images.csv").write_text("\n".join(["image_id,patient_id,Mass", *rows]) + "\n")
+    (tmp_path / "regions.csv").write_text("image_id,finding,x1,y1,x2,y2\nf1,Mass,-5,3,20,15\n")
+    done = dwarf("data", "prepare", "csv", "--root", tmp_path, "--out", tmp_path / "d", "--size", 8)
+    assert done.returncode == 0, done.stderr
+    assert "reached out of the 30×20 image; clipped" in done.stdout
+    assert "splits made by patient with seed 0" in done.stdout
+
+
+def test_a_negative_seed_is_no_traceback(tmp_path):
+    cv2.imwrite(str(tmp_path / "f.png"), np.eye(9, dtype=np.uint8))
+    (tmp_path / "images.csv").write_text("image_id,patient_id,Mass\nf,p,1\n")
+    words = ("data", "prepare", "csv", "--root", tmp_path, "--out", tmp_path / "d", "--seed", "-1")
+    done = dwarf(*words)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: seed -1")

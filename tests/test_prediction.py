@@ -271,3 +271,14 @@ def test_a_run_folder_serves_too(data, model_folder, tmp_path):
     one, two = (predictions(tmp_path / name)["images"][0] for name in ("one", "two"))
     assert one["findings"] == two["findings"]
     assert one["model"]["sha256"] == two["model"]["sha256"]
+
+
+def test_images_named_like_the_result_files_do_not_take_their_place(model_folder, tmp_path):
+    names = ("predictions.json.png", "maps.npz.png")
+    films = [write_film(tmp_path / "in" / name, seed=n) for n, name in enumerate(names)]
+    predict(model_folder, films, tmp_path / "out", save_maps=True)
+    assert [image["source"] for image in predictions(tmp_path / "out")["images"]] == [
+        str(film) for film in films
+    ]
+    with np.load(tmp_path / "out" / "maps.npz") as stored:
+        assert len(stored["maps"]) == 2

@@ -22,6 +22,10 @@ data_app = typer.Typer(help="Prepare, check and look at a data set.", no_args_is
 app.add_typer(data_app, name="data")
 
 
+MOST_NOTES = 40
+"""Notes of `data prepare` that are shown."""
+
+
 class Source(enum.StrEnum):
     """Where `dwarf data prepare` reads from."""
 
@@ -110,8 +114,10 @@ def prepare(
     )
     counts = ", ".join(f"{split} {len(data.indices(split))}" for split in ("train", "val", "test"))
     typer.echo(f"{out}: {len(data.image_ids)} images of {data.name} ({counts})")
-    for note in read.notes:
+    for note in data.notes[:MOST_NOTES]:
         typer.echo(f"note: {note}")
+    if len(data.notes) > MOST_NOTES:
+        typer.echo(f"note: {len(data.notes) - MOST_NOTES} more in {out / 'dataset.json'}")
 
 
 @data_app.command()
@@ -197,7 +203,7 @@ def evaluate(
         Optional[Path],  # noqa: UP045
         typer.Option(help="Default: RUN/eval-SPLIT."),
     ] = None,
-    draws: Annotated[int, typer.Option(help="Bootstrap draws over patients.")] = 1000,
+    draws: Annotated[int, typer.Option(min=0, help="Bootstrap draws over patients.")] = 1000,
     save_maps: Annotated[bool, typer.Option(help="Also write maps.npz.")] = False,
 ) -> None:
     """Score a run on a split with intervals, beside the image-blind references."""
@@ -206,7 +212,8 @@ def evaluate(
 
     folder = run / f"eval-{split}" if out is None else out
     lines = evaluate_run(run, data, split=split, out=folder, draws=draws, save_maps=save_maps)
-    page = run_page(run, split=split, data=data, evaluation=folder)
+    with _shown_progress() as report:
+        page = run_page(run, split=split, data=data, evaluation=folder, progress=report)
     typer.echo("\n".join([*lines, str(folder / "metrics.json"), str(page)]))
 
 
@@ -223,7 +230,9 @@ def compare(
     """Compare evaluated runs pair by pair on one self-contained page with figures."""
     from dwarf_cxr.reporting.page import compare as compare_runs
 
-    typer.echo(str(compare_runs(runs, out, data=data, split=split)))
+    with _shown_progress() as report:
+        page = compare_runs(runs, out, data=data, split=split, progress=report)
+    typer.echo(str(page))
 
 
 @app.command()
@@ -241,9 +250,16 @@ def predict(
     """Score radiographs and draw where each finding is: JSON, maps, boxes and overlays."""
     from dwarf_cxr.prediction import predict as predict_images
 
-    predict_images(
-        run, images, out, findings=_names(findings), prompts=prompts, save_maps=save_maps
-    )
+    with _shown_progress() as report:
+        predict_images(
+            run,
+            images,
+            out,
+            findings=_names(findings),
+            prompts=prompts,
+            save_maps=save_maps,
+            progress=report,
+        )
     typer.echo(str(out / "predictions.json"))
 
 

@@ -93,7 +93,9 @@ def predict(
     if not images:
         raise ConfigError("no image is given; name at least one PNG or JPEG file")
     judge = _judge(run, findings, prompts)
-    names = _unique_names([image_stem(image.name) for image in images])
+    names = _unique_names(
+        [image_stem(image.name) for image in images], taken=("predictions.json", "maps.npz")
+    )
     records: list[dict[str, Any]] = []
     maps: list[np.ndarray] = []
     faults: list[str] = []

@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 Report = Callable[[str, int, int], None]
 """Called with a line of text, the steps done and the steps planned."""
@@ -22,9 +29,9 @@ def shown_progress() -> Iterator[Report]:
         yield _PlainLines()
         return
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
@@ -34,7 +41,7 @@ def shown_progress() -> Iterator[Report]:
 
         def report(line: str, done: int, total: int) -> None:
             if _is_news(line):
-                bar.console.print(line, highlight=False)
+                bar.console.print(line, highlight=False, markup=False)
             bar.update(task, completed=done, total=total, description=line.split(" validation")[0])
 
         yield report

@@ -166,3 +166,20 @@ def test_what_check_refuses_cannot_be_opened(folder):
     edit_rows(folder, line2=(",1,0", ",0.5,0"))
     with pytest.raises(DataError, match="changed since"):
         PreparedData.open(folder)
+
+
+def test_an_original_file_with_a_flipped_byte_is_found(source, folder):
+    path = source.radiographs[3].path
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    (fault,) = errors(folder)
+    assert str(path) in fault.what
+    assert "line 5" in fault.where
+
+
+def test_original_files_that_are_gone_are_a_warning(source, folder):
+    for one in source.radiographs[:2]:
+        one.path.unlink()
+    assert errors(folder) == []
+    assert said(folder, "2 original files are not there")

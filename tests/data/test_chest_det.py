@@ -164,3 +164,13 @@ def test_development_images(shared_data, tmp_path):
     assert data.splits[data.image_ids.index("36199")] == "test"
     assert {f for f in data.findings if data.regions(index, f)} == {"Consolidation", "Effusion"}
     assert data.coverage(index, "Effusion", 32).sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("finding", "box"), [(["Mass"], [1, 2, 3, 4]), ("Mass", [1, 2, 10**400, 4]), ("Mass", "1289")]
+)
+def test_a_malformed_instance_is_named(root, finding, box):
+    path = root / "sub" / "ChestX_Det_test.json.gz"
+    path.write_bytes(gzip.compress(json.dumps([entry("4.png", (finding, box, []))]).encode()))
+    with pytest.raises(DataError, match=r"entry 0 \(4\.png\), instance 1"):
+        read_chest_det(root)

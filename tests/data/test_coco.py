@@ -183,3 +183,39 @@ def test_written_regions_are_understood_by_pycocotools_and_read_back(tmp_path):
     np.testing.assert_array_equal(polygon.points, triangle)
     assert isinstance(mask, Mask)
     assert mask.counts == encode_mask(pixels).counts
+
+
+def test_the_patient_0_is_one_patient(document, write):
+    for image, patient in zip(document["images"], (0, 0, "0 "), strict=True):
+        image["patient_id"] = patient
+    assert {one.patient_id for one in read_coco(write(document)).radiographs} == {"0"}
+
+
+def test_images_without_patient_id_among_others_are_noted(document, write):
+    del document["images"][1]["patient_id"]
+    (note,) = read_coco(write(document)).notes
+    assert note.startswith("1 of 3 images have no patient ids")
+
+
+def test_blanks_around_a_finding_are_no_part_of_it(document, write):
+    document["categories"][0]["name"] = " Mass "
+    assert read_coco(write(document)).findings == ("Mass", "Edema")
+
+
+@pytest.mark.parametrize(
+    ("part", "position", "fields"),
+    [
+        ("images", 0, {"width": float("inf")}),
+        ("images", 0, {"width": 24.5}),
+        ("images", 0, {"patient_id": 1.5}),
+        ("annotations", 0, {"bbox": [10**400, 1, 2, 3]}),
+        ("annotations", 0, {"bbox": "1234"}),
+        ("annotations", 2, {"segmentation": {"size": [16, 24], "counts": [float("inf")]}}),
+        ("annotations", 2, {"segmentation": {"size": [16, 24], "counts": [10.5, 10.2, 364]}}),
+        ("annotations", 2, {"segmentation": {"size": [-16, -24], "counts": [10, 10, 364]}}),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(document, write, part, position, fields):
+    document[part][position] |= fields
+    with pytest.raises(DataError, match=r"image 10|annotation [13]"):
+        read_coco(write(document))

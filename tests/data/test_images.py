@@ -4,7 +4,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from dwarf_cxr.data.images import (
     decode_grey,
@@ -176,3 +176,24 @@ def test_images_are_found_anywhere_and_doubles_refused(draw, tmp_path):
     draw("two/a.jpg")
     with pytest.raises(ImageError, match="the same image name also stands in"):
         only_image("a", find_images(tmp_path))
+
+
+@pytest.mark.parametrize("tag", [(0x014A, 1, 1, 258), (0x010E, 11, 1, 258)])
+def test_an_odd_exif_field_does_not_keep_the_image_from_being_turned(tag):
+    turned = struct.pack("<HHLL", 0x0112, 3, 1, 6)
+    fields = sorted([turned, struct.pack("<HHLL", *tag)])
+    exif = struct.pack("<2sHLH", b"II", 42, 8, 2) + b"".join(fields) + struct.pack("<L", 0)
+    content = io.BytesIO()
+    Image.new("L", (5, 3), 9).save(content, "JPEG", exif=b"Exif\0\0" + exif)
+    assert decode_grey(content.getvalue(), "x.jpg").shape == (5, 3)
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_every_orientation_is_undone_as_pillow_does(orientation):
+    image = Image.fromarray(np.arange(15, dtype=np.uint8).reshape(3, 5) * 16)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = io.BytesIO()
+    image.save(content, "PNG", exif=exif)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(content)))
+    np.testing.assert_array_equal(decode_grey(content.getvalue(), "x.png"), expected)

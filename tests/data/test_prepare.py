@@ -291,3 +291,44 @@ def test_results_are_as_readable_as_other_files(source, tmp_path):
     os.umask(umask)
     for path in data.folder.glob("[a-z]*"):
         assert path.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("text", "a\0b", "NUL"),
+        ("text", "\ud800", "UTF-8"),
+        ("text", "a" * 140_000, "140,000 letters"),
+        ("patient_id", "p1 ", "begins or ends with a blank"),
+        ("image_id", " film1", "begins or ends with a blank"),
+    ],
+)
+def test_a_field_that_would_not_come_back_is_refused_before_the_old_data_goes(
+    source, tmp_path, field, value, message
+):
+    old = prepare(source, tmp_path / "data", size=8)
+    with pytest.raises(DataError, match=message):
+        prepare(replaced(source, 1, **{field: value}), tmp_path / "data", size=8)
+    assert PreparedData.open(tmp_path / "data").fingerprint == old.fingerprint
+
+
+def test_a_finding_with_a_blank_at_its_end_is_refused(source, tmp_path):
+    odd = dataclasses.replace(source, findings=("Mass", "Edema", "Nodule "))
+    with pytest.raises(DataError, match="finding 'Nodule ' begins or ends"):
+        prepare(odd, tmp_path / "data", size=8)
+
+
+@pytest.mark.parametrize("wrong", [{"workers": 0}, {"workers": -1}, {"seed": -1}, {"size": 10**9}])
+def test_numbers_out_of_range_are_refused(source, tmp_path, wrong):
+    (name,) = wrong
+    with pytest.raises(ConfigError, match=name):
+        prepare(source, tmp_path / "data", **({"size": 8} | wrong))
+
+
+def test_regions_of_a_turned_frame_are_noted(source, tmp_path):
+    turned = replaced(source, 0, region_frame=(16, 24))
+    (note,) = [n for n in prepare(turned, tmp_path / "a", size=8).notes if "proportions" in n]
+    assert "'film0'" in note
+    assert "16×24" in note
+    rounded = prepare(replaced(source, 0, region_frame=(481, 320)), tmp_path / "b", size=8)
+    assert rounded.notes == ("a note",)

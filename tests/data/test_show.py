@@ -52,3 +52,35 @@ def test_data_without_regions_is_shown_too(source, tmp_path):
     data = prepare(dataclasses.replace(source, radiographs=films), tmp_path / "d", size=16)
     contact_sheet(data, tmp_path / "sheet.png", images=4)
     assert near(picture(tmp_path / "sheet.png"), OKABE_ITO[0]) == 0
+
+
+def test_names_are_plain_text(source, tmp_path):
+    odd = r"Mass $\nothing^$"
+    films = [
+        dataclasses.replace(
+            one,
+            image_id=rf"$\x{number}$",
+            labels={odd: True},
+            regions=tuple(dataclasses.replace(region, finding=odd) for region in one.regions),
+        )
+        for number, one in enumerate(source.radiographs)
+    ]
+    odd_source = dataclasses.replace(
+        source, name=r"$\set$", findings=(odd,), radiographs=tuple(films)
+    )
+    contact_sheet(prepare(odd_source, tmp_path / "d", size=16), tmp_path / "sheet.png")
+    assert near(picture(tmp_path / "sheet.png"), OKABE_ITO[0]) > 100
+
+
+def test_a_mask_that_fills_the_film_has_an_outline(source, tmp_path):
+    full = Region("Mass", encode_mask(np.ones((16, 24), bool)))
+    films = tuple(
+        dataclasses.replace(one, regions=(full,) if one is source.radiographs[0] else ())
+        for one in source.radiographs
+    )
+    data = prepare(dataclasses.replace(source, radiographs=films), tmp_path / "d", size=16)
+    contact_sheet(data, tmp_path / "sheet.png")
+    contact_sheet(data.restrict(["Edema"]), tmp_path / "none.png")
+    legend = 400  # a line in the legend alone has fewer pixels
+    assert near(picture(tmp_path / "sheet.png"), OKABE_ITO[0]) > legend
+    assert near(picture(tmp_path / "none.png"), OKABE_ITO[0]) == 0

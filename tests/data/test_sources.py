@@ -58,3 +58,18 @@ def test_a_root_is_needed_and_must_exist(name, tmp_path):
 def test_an_unknown_format_lists_the_known_ones(tmp_path):
     with pytest.raises(ConfigError, match="nih, chestx-det, coco, csv, synthetic"):
         read_source("dicom-ish", tmp_path, out=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["nih", "chestx-det", "coco", "csv"])
+def test_a_data_set_is_never_written_over(tmp_path, name):
+    (tmp_path / "images.csv").write_text("image_id,patient_id,Mass\n")
+    for same in (tmp_path, tmp_path / "films" / ".."):
+        (tmp_path / "films").mkdir(exist_ok=True)
+        with pytest.raises(ConfigError, match="choose another folder"):
+            read_source(name, tmp_path, out=same)
+
+
+def test_a_coco_file_is_never_written_over(tmp_path, draw):
+    write_coco(tmp_path / "regions.json", draw)
+    with pytest.raises(ConfigError, match="choose another folder"):
+        read_source("coco", tmp_path / "regions.json", out=tmp_path)

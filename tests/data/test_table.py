@@ -142,3 +142,30 @@ def test_a_box_on_a_finding_not_labelled_present_is_kept_and_noted(root):
     data = read_csv(root)
     assert data.radiographs[1].regions
     assert any("b (Mass)" in note for note in data.notes)
+
+
+def in_two_folders(root, draw, region_id):
+    draw("north/film.png")
+    draw("south/film.png")
+    (root / "images.csv").write_text(
+        "image_id,path,patient_id,Mass\n"
+        "north/film,north/film.png,p1,1\nsouth/film,south/film.png,p2,1\n"
+    )
+    (root / "regions.csv").write_text(f"image_id,finding,x1,y1,x2,y2\n{region_id},Mass,1,2,5,6\n")
+
+
+def test_a_region_belongs_to_one_of_two_images_of_the_same_name(root, draw):
+    in_two_folders(root, draw, "south/film")
+    assert [len(one.regions) for one in read_csv(root).radiographs] == [0, 1]
+
+
+def test_a_region_that_can_be_of_two_images_is_refused(root, draw):
+    in_two_folders(root, draw, "film")
+    with pytest.raises(DataError, match="any of north/film, south/film"):
+        read_csv(root)
+
+
+def test_regions_in_another_format_are_not_lost_without_a_word(root, tmp_path):
+    folder = prepare(read_csv(root), tmp_path / "data", size=8).folder
+    (note,) = [note for note in read_csv(folder).notes if "regions.json" in note]
+    assert "coco" in note

@@ -68,6 +68,7 @@ def check(folder: Path) -> list[Fault]:
         _check_positives(rows, findings, folder / IMAGES_FILE, faults)
     _check_regions(folder / REGIONS_FILE, rows, findings, faults)
     _check_pixels(dataset, rows, folder, faults)
+    _check_sources(rows or (), folder / IMAGES_FILE, faults)
     return sorted(faults, key=lambda fault: fault.severity)
 
 
@@ -424,3 +425,34 @@ def _check_pixels(
                     "warning",
                 )
             )
+
+
+def _check_sources(rows: Sequence[_Row], path: Path, faults: list[Fault]) -> None:
+    """The original files, where they are still there: JPEG decoders pass a flipped byte."""
+    missing = []
+    for row in rows:
+        source, stated = Path(row.fields.get("source", "")), row.fields.get("sha256", "")
+        if not row.fields.get("source") or not stated:
+            continue
+        try:
+            changed = sha256_of(source) != stated
+        except OSError:
+            missing.append(str(source))
+            continue
+        if changed:
+            faults.append(
+                Fault(
+                    f"{path}, line {row.line}",
+                    f"{source} is not the file that was prepared (its SHA-256 differs)",
+                    f"restore it, or {PREPARE_AGAIN}",
+                )
+            )
+    if missing:
+        faults.append(
+            Fault(
+                str(path),
+                f"{len(missing)} original files are not there to be compared: {listed(missing, 3)}",
+                "the prepared data serve without them",
+                "warning",
+            )
+        )

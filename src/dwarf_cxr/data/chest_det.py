@@ -187,15 +187,17 @@ def _read_entry(entry: Any, path: Path, position: int) -> tuple[str, str, tuple[
         zip(findings, boxes, polygons, strict=True), start=1
     ):
         what = f"{where}, instance {number}"
-        if finding not in NAMES:
+        if not isinstance(finding, str) or finding not in NAMES:
             raise DataError(f"{what}: unknown finding {finding!r}; known: {', '.join(NAMES)}")
         try:
+            if isinstance(box, str):
+                raise TypeError("text has characters, not numbers")
             shape: Shape = (
                 Polygon(np.array(polygon, dtype=np.float64).reshape(-1, 2))
                 if polygon
                 else Box(*map(float, box))
             )
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise DataError(
                 f"{what}: needs a box of four numbers or a polygon of (x, y) pairs"
             ) from None

@@ -8,6 +8,7 @@ A finding with an annotation is present. Without one it is what `labels` say; wh
 silent it was never assessed, unless the reader is told to take it as absent.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,15 +114,17 @@ def shapes_from_coco(annotation: Mapping[str, Any], where: str) -> tuple[Shape, 
             height, width = segmentation["size"]
             counts = segmentation["counts"]
             runs = decompress_counts(counts) if isinstance(counts, str) else tuple(counts)
-            shapes.append(Mask(int(height), int(width), tuple(map(int, runs))))
+            shapes.append(Mask(_whole(height), _whole(width), tuple(map(_whole, runs))))
         elif segmentation:
             for outline in segmentation:
                 points = np.asarray(outline, dtype=np.float64).reshape(-1, 2)
                 shapes.append(Polygon(points))
         else:
+            if isinstance(annotation["bbox"], str):
+                raise TypeError("text has characters, not numbers")
             x, y, width, height = map(float, annotation["bbox"])
             shapes.append(Box(x, y, x + width, y + height))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise DataError(
             f"{where}: needs a bbox of four numbers, or a segmentation of polygons or run lengths"
         ) from None
@@ -131,6 +134,32 @@ def shapes_from_coco(annotation: Mapping[str, Any], where: str) -> tuple[Shape, 
         if wrong := fault_of(shape):
             raise DataError(f"{where}: {wrong}; correct or drop the annotation")
     return tuple(shapes)
+
+
+def _whole(number: Any) -> int:
+    """`number` as an int.
+
+    Raises:
+        ValueError: it is no whole number, 0 or more.
+    """
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise ValueError(f"{number!r} is not a number")
+    if number < 0 or number != number // 1 or number == math.inf:
+        raise ValueError(f"{number!r} is not a whole number")
+    return int(number)
+
+
+def _name(written: Any, otherwise: str, where: str) -> str:
+    """An id as text, or `otherwise` where there is none; 0 is an id like any other.
+
+    Raises:
+        DataError: it is neither text nor a whole number.
+    """
+    if written is None or (isinstance(written, str) and not written.strip()):
+        return otherwise
+    if isinstance(written, bool) or not isinstance(written, int | str):
+        raise DataError(f"{where}: the id {written!r} must be text or a whole number")
+    return str(written).strip()
 
 
 def read_coco(path: Path, root: Path | None = None, *, assume_absent: bool = False) -> SourceSet:
@@ -166,8 +195,10 @@ def read_coco(path: Path, root: Path | None = None, *, assume_absent: bool = Fal
     if faults:
         raise DataError("\n".join(faults))
     notes = []
-    if not any(image.get("patient_id") for image in images):
-        notes.append("no patient ids: every image counts as a patient of its own")
+    unnamed = sum(not _name(image.get("patient_id"), "", "") for image in images)
+    if unnamed:
+        of_which = "no" if unnamed == len(images) else f"{unnamed} of {len(images)} images have no"
+        notes.append(f"{of_which} patient ids: every such image counts as a patient of its own")
     if assume_absent:
         notes.append("findings without annotation were taken as absent")
     info = document.get("info")
@@ -207,11 +238,16 @@ def _category_names(
             faults.append(f"{where}: needs a whole number 'id' and a 'name'")
         elif number in names:
             faults.append(f"{where}: its id is given twice; ids must differ")
-        elif SYNONYMS.get(name, name) in names.values():
+        elif _finding(name) in names.values():
             faults.append(f"{where}: a second category of the finding {name!r}; merge them")
         else:
-            names[number] = SYNONYMS.get(name, name)
+            names[number] = _finding(name)
     return names
+
+
+def _finding(written: str) -> str:
+    """The vocabulary's spelling where the file's is a known synonym."""
+    return SYNONYMS.get(written.strip(), written.strip())
 
 
 def _read_annotations(
@@ -264,8 +300,8 @@ def _radiograph(
     if path is None:
         raise ImageError(f"{direct}: no such file, nor one of that name under {root}; restore it")
     try:
-        frame = int(image["width"]), int(image["height"])
-    except (KeyError, TypeError, ValueError):
+        frame = _whole(image["width"]), _whole(image["height"])
+    except (KeyError, ValueError):
         raise DataError(f"{where}: needs a whole 'width' and 'height'") from None
     if min(frame) < 1:
         raise DataError(f"{where}: width and height {frame} must be positive")
@@ -274,7 +310,7 @@ def _radiograph(
     if not isinstance(written, Mapping):
         raise DataError(f"{where}: 'labels' must map findings to 1 or 0")
     for finding, value in written.items():
-        name = SYNONYMS.get(str(finding), str(finding))
+        name = _finding(str(finding))
         if name not in names.values():
             raise DataError(f"{where}: label of the unknown finding {finding!r}; add a category")
         if isinstance(value, float) or value not in (0, 1):
@@ -291,11 +327,11 @@ def _radiograph(
         )
     labels = dict.fromkeys(names.values(), False) if assume_absent else {}
     labels |= stated | {one.finding: True for one in drawn}
-    image_id = str(image.get("image_id") or image_stem(file_name))
+    image_id = _name(image.get("image_id"), image_stem(file_name), where)
     split, text = image.get("split"), image.get("text")
     return Radiograph(
         image_id=image_id,
-        patient_id=str(image.get("patient_id") or image_id),
+        patient_id=_name(image.get("patient_id"), image_id, where),
         path=path,
         labels=labels,
         regions=drawn,

@@ -7,13 +7,14 @@ coordinates are those of the image as it is displayed; 16-bit grey is scaled by 
 
 import io
 import os
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from dwarf_cxr.errors import ImageError
 
@@ -21,6 +22,20 @@ MAX_PIXELS = 100_000_000
 """Larger images are refused from their header: a small file can unpack to any size."""
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, struct.error)
+"""What Pillow raises on damaged pixels, chunks and EXIF data."""
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each orientation of the EXIF standard."""
 
 Grey = UInt8[np.ndarray, "height width"]
 
@@ -63,13 +78,23 @@ def decode_grey(content: bytes, where: str) -> Grey:
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(f"{too_large} (its header says {image.width}×{image.height})")
             image.load()
-            return _to_grey(ImageOps.exif_transpose(image), where)
+            return _to_grey(_upright(image), where)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(too_large) from None
     except UnidentifiedImageError:
         raise ImageError(f"{where}: {_what_it_is(content)}") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as fault:
+    except _DAMAGE as fault:
         raise ImageError(f"{where}: damaged or truncated image ({fault}); fetch it again") from None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image as it is displayed.
+
+    Pillow's own `exif_transpose` writes all EXIF fields anew and fails on odd ones that do not
+    matter here.
+    """
+    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return image if turn is None else image.transpose(turn)
 
 
 def _what_it_is(content: bytes) -> str:

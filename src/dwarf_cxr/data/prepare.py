@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -34,7 +34,13 @@ from dwarf_cxr.findings import select
 Progress = Callable[[int, int], None]
 """Called with how many images are done and how many there are."""
 
+LARGEST_SIZE = 8192
+"""Of a side of the prepared images, in pixels; far beyond any encoder's."""
+
 _MOST_FAULTS_SHOWN = 50
+_LONGEST_FIELD = 100_000
+"""Letters of a text that a CSV reader still takes."""
+_PROPORTION_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +76,15 @@ def prepare(
     Raises:
         DataError: the source has faults; all of them are listed and nothing is written.
         ImageError: the same, when all faults are of image files.
-        ConfigError: `size` is not positive or a finding is unknown.
+        ConfigError: `size`, `workers` or `seed` is out of range, or a finding is unknown.
     """
     out = Path(out)
-    if size < 1:
-        raise ConfigError(f"size {size}: images need at least one pixel a side")
+    if not 1 <= size <= LARGEST_SIZE:
+        raise ConfigError(f"size {size}: choose a side of 1 to {LARGEST_SIZE} pixels")
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers {workers}: at least 1 is needed")
+    if seed < 0:
+        raise ConfigError(f"seed {seed}: choose 0 or more")
     chosen = source.findings
     if findings is not None:
         chosen = select(findings, source.findings, where=source.name)
@@ -125,9 +135,18 @@ def _source_faults(source: SourceSet) -> list[str]:
     reserved = sorted({*IMAGE_COLUMNS, "text"} & set(source.findings))
     if reserved:
         faults.append(f"finding named as a column of {IMAGES_FILE}: {listed(reserved)}; rename it")
+    for finding in source.findings:
+        if fault := _field_fault(finding):
+            faults.append(f"finding {finding!r} {fault}")
     seen: dict[str, Path] = {}
     for one in source.radiographs:
-        where = f"image {one.image_id!r} ({one.path})"
+        where = f"image {one.image_id!r} ({str(one.path)!r})"
+        fields = {"image id": one.image_id, "patient id": one.patient_id, "path": str(one.path)}
+        # tables are read without the blanks at a field's rims: those would change an id
+        stripped = {"text": (one.text or "").strip()}
+        for name, value in (fields | stripped).items():
+            if fault := _field_fault(value):
+                faults.append(f"{where}: its {name} {fault}")
         if not one.image_id or not one.patient_id:
             faults.append(f"{where}: no image id or no patient id; fill it in")
         if one.image_id in seen:
@@ -138,6 +157,21 @@ def _source_faults(source: SourceSet) -> list[str]:
         if unknown:
             faults.append(f"{where}: unknown finding {listed(unknown)}; add it to the findings")
     return faults
+
+
+def _field_fault(value: str) -> str | None:
+    """Why `value` would not come back from a CSV file as it is, or None when it would."""
+    if value != value.strip():
+        return "begins or ends with a blank; remove it"
+    if "\0" in value:
+        return "holds a NUL character; remove it"
+    if len(value) > _LONGEST_FIELD:
+        return f"has {len(value):,} letters; {_LONGEST_FIELD:,} at most can be stored"
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return "cannot be written as UTF-8; correct it"
+    return None
 
 
 def _all_faults(name: str, faults: Sequence[str], kind: type[DwarfError]) -> DwarfError:
@@ -163,7 +197,12 @@ def _decode_all(
     progress: Progress | None,
 ) -> list[_Film]:
     """Decode every image into the file `target`, in threads (decoding frees the interpreter)."""
-    pixels = np.memmap(target, np.uint8, "w+", shape=(len(radiographs), size, size))
+    if hasattr(os, "posix_fallocate"):
+        # on a full disk a mapped file without its blocks would end the process, not raise
+        with target.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, len(radiographs) * size * size)
+    mode: Literal["r+", "w+"] = "r+" if target.stat().st_size else "w+"
+    pixels = np.memmap(target, np.uint8, mode, shape=(len(radiographs), size, size))
 
     def decode(index: int) -> _Film:
         path = radiographs[index].path
@@ -277,6 +316,12 @@ def _placed(
 ) -> tuple[tuple[Region, ...], list[str], list[str]]:
     """Regions of the chosen findings in pixels of the image; faults; warnings."""
     placed, faults, warnings = [], [], []
+    if one.regions and one.region_frame is not None and not _alike(one.region_frame, frame):
+        warnings.append(
+            f"image {one.image_id!r}: its regions are given for {one.region_frame[0]}×"
+            f"{one.region_frame[1]} pixels, but its file has {frame[0]}×{frame[1]}, of other "
+            f"proportions (turned or cropped?); regions were stretched"
+        )
     for number, region in enumerate(one.regions, start=1):
         if region.finding not in findings:
             continue
@@ -304,6 +349,11 @@ def _placed(
             continue
         placed.append(Region(region.finding, scaled, region.annotator, region.kind))
     return tuple(placed), faults, warnings
+
+
+def _alike(one: Frame, two: Frame) -> bool:
+    """Whether two frames have the same proportions, but for rounding."""
+    return abs(one[0] * two[1] / (one[1] * two[0]) - 1) <= _PROPORTION_TOLERANCE
 
 
 def _write_tables(

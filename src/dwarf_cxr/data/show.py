@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import matplotlib
 import numpy as np
 from jaxtyping import Int64
 from matplotlib.axes import Axes
@@ -46,7 +47,13 @@ def contact_sheet(data: PreparedData, out: Path, *, images: int = 24) -> None:
     """
     if images < 1 or not data.image_ids:
         raise DataError(f"{data.folder}: no film to show ({images} wanted); ask for at least one")
-    chosen = _choose(data, images)
+    # names are plain text: a dollar sign in one starts no formula
+    with matplotlib.rc_context({"text.parse_math": False}):
+        content = _sheet(data, _choose(data, images))
+    write_bytes(out, content)
+
+
+def _sheet(data: PreparedData, chosen: Int64[np.ndarray, "chosen"]) -> bytes:
     columns = min(COLUMNS, len(chosen))
     lines = -(-len(chosen) // columns)
     shown = [finding for finding in data.findings if any(data.regions(i, finding) for i in chosen)]
@@ -86,7 +93,7 @@ def contact_sheet(data: PreparedData, out: Path, *, images: int = 24) -> None:
         )
     content = io.BytesIO()
     figure.savefig(content, format="png", facecolor=BACKGROUND)
-    write_bytes(out, content.getvalue())
+    return content.getvalue()
 
 
 def _choose(data: PreparedData, images: int) -> Int64[np.ndarray, "chosen"]:
@@ -140,10 +147,11 @@ def _draw_film(axis: Axes, data: PreparedData, index: int, shown: Sequence[str])
 def _draw_region(axis: Axes, region: Region, colour: str, style: LineStyle) -> None:
     shape = region.shape
     if isinstance(shape, Mask):
+        # a rim of nothing closes the outline where the mask reaches the film's edge
         contour = axis.contour(
-            np.arange(shape.width) + 0.5,
-            np.arange(shape.height) + 0.5,
-            decode_mask(shape).astype(float),
+            np.arange(-1, shape.width + 1) + 0.5,
+            np.arange(-1, shape.height + 1) + 0.5,
+            np.pad(decode_mask(shape), 1).astype(float),
             levels=[0.5],
             colors=[colour],
             linestyles=[style],

@@ -6,6 +6,9 @@ from typing import Literal
 from dwarf_cxr.data.records import SourceSet
 from dwarf_cxr.errors import ConfigError
 
+_FOLDERS = ("nih", "chestx-det", "coco", "csv")
+"""Formats whose tables lie in the data set's own folder."""
+
 
 def read_source(
     name: str,
@@ -26,7 +29,7 @@ def read_source(
     that are not there.
 
     Raises:
-        ConfigError: no root, or one that does not exist.
+        ConfigError: no root, one that does not exist, or one that is `out` itself.
         DataError: the data set has faults.
     """
     if name == "synthetic":
@@ -43,6 +46,11 @@ def read_source(
         raise ConfigError(f"data prepare {name}: give the data set's folder with --root")
     if not root.exists():
         raise ConfigError(f"--root {root}: no such folder")
+    if name in _FOLDERS and out.resolve() == (root.parent if root.is_file() else root).resolve():
+        raise ConfigError(
+            f"--out {out}: the data set itself lies there, and its tables would be written over; "
+            "choose another folder"
+        )
     missing: Literal["error", "skip"] = "skip" if skip_missing else "error"
     if name == "nih":
         from dwarf_cxr.data.nih import read_nih

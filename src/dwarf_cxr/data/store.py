@@ -59,6 +59,8 @@ class PreparedData:
     texts: tuple[str | None, ...]
     pixels: UInt8[np.ndarray, "image size size"]
     fingerprint: str
+    notes: tuple[str, ...]
+    """What the user should know: clipped regions, blank films, how the splits were made, …"""
     regions_by_image: Mapping[int, tuple[Region, ...]]
     """Regions, in pixels of the original image, of each image that has any, by its index."""
 
@@ -83,6 +85,8 @@ class PreparedData:
         try:
             size, findings = int(dataset["size"]), tuple(map(str, dataset["findings"]))
             name, hashes = str(dataset["name"]), dict(dataset["sha256"])
+            pixels_hash = hashes[pixels_file(size)]
+            notes = tuple(map(str, dataset.get("notes", ())))
         except (KeyError, TypeError, ValueError) as fault:
             raise DataError(
                 f"{folder / DATASET_FILE}: the field {fault} is missing or wrong; {remedy}"
@@ -113,7 +117,8 @@ class PreparedData:
             labels=_labels(table, findings),
             texts=tuple(record.get("text") or None for record in records),
             pixels=pixels,
-            fingerprint=_fingerprint(records, document["annotations"], hashes[pixels_file(size)]),
+            fingerprint=_fingerprint(records, document["annotations"], pixels_hash),
+            notes=notes,
             regions_by_image=_regions(document, folder / REGIONS_FILE, len(records)),
         )
 

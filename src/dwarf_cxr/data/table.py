@@ -93,7 +93,7 @@ def read_csv(root: Path, *, name: str | None = None) -> SourceSet:
             patient_id=one.patient_id,
             path=one.path,
             labels=one.labels,
-            regions=tuple(regions.get(image_stem(one.image_id), ())),
+            regions=tuple(regions.get(one.image_id, ())),
             split=one.split,
             text=one.text,
         )
@@ -106,6 +106,11 @@ def read_csv(root: Path, *, name: str | None = None) -> SourceSet:
         if one.labels.get(region.finding) is not True
     ]
     notes = []
+    if not regions_path.exists() and (root / "regions.json").exists():
+        notes.append(
+            "regions.json is not read by this format, so that no image has a region; to keep its "
+            "regions, read it as coco"
+        )
     if contradicted:
         notes.append(
             f"{len(contradicted)} boxes lie on findings that are not labelled 1; kept, the labels "
@@ -178,26 +183,34 @@ def _radiograph(
 def _read_regions(
     path: Path, known: set[str], findings: tuple[str, ...], faults: list[str]
 ) -> dict[str, list[Region]]:
-    """Regions by image id without suffix; faults are added to `faults`."""
+    """Regions by image id, which rows may write without its suffix; faults go to `faults`."""
     corners = ("x1", "y1", "x2", "y2")
     table = read_table(path, required=("image_id", "finding", *corners))
-    stems = {image_stem(image_id) for image_id in known}
+    by_stem: dict[str, list[str]] = {}
+    for image_id in sorted(known):
+        by_stem.setdefault(image_stem(image_id), []).append(image_id)
     regions: dict[str, list[Region]] = {}
     for row in table.rows:
         where = f"{path}, line {row.line}"
-        stem = image_stem(row.fields["image_id"])
+        written = row.fields["image_id"]
+        meant = [written] if written in known else by_stem.get(image_stem(written), [])
         finding = SYNONYMS.get(row.fields["finding"], row.fields["finding"])
-        if stem not in stems:
-            faults.append(f"{where}: image {row.fields['image_id']!r} is not in {IMAGES_TABLE}")
+        if not meant:
+            faults.append(f"{where}: image {written!r} is not in {IMAGES_TABLE}")
+        elif len(meant) > 1:
+            faults.append(
+                f"{where}: image {written!r} can be any of {listed(meant)}; write the whole id"
+            )
         if finding not in findings:
             faults.append(f"{where}: unknown finding {finding!r}; known: {', '.join(findings)}")
         numbers = [_number(row.fields[corner]) for corner in corners]
         box = Box(*numbers)
         if fault := fault_of(box):
-            written = ", ".join(f"{corner}={row.fields[corner]!r}" for corner in corners)
-            faults.append(f"{where}: {fault}: {written}; correct or drop the row")
+            numbers_written = ", ".join(f"{corner}={row.fields[corner]!r}" for corner in corners)
+            faults.append(f"{where}: {fault}: {numbers_written}; correct or drop the row")
         annotator = row.fields.get("annotator") or "unknown"
-        regions.setdefault(stem, []).append(Region(finding, box, annotator))
+        for image_id in meant:
+            regions.setdefault(image_id, []).append(Region(finding, box, annotator))
     return regions
 
 

@@ -221,7 +221,8 @@ def _example(
     frame = _fitted(int(data.widths[index]), int(data.heights[index]))
     coverage = data.coverage(index, finding, SIDE)
     # a region smaller than a pixel still has its most covered one
-    truth = cv2.resize(coverage, frame) >= min(0.5, float(coverage.max()))
+    shares = cv2.resize(coverage, frame, interpolation=cv2.INTER_AREA)
+    truth = shares >= min(0.5, float(shares.max()))
     film = film_picture(np.asarray(data.pixels[index]), frame)
     panels = [
         Panel(

@@ -1,5 +1,6 @@
 """The tables of a report and the plain words that go with them, from metrics.json."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -87,7 +88,7 @@ def summary_rows(runs: Sequence[EvaluatedRun]) -> list[Row]:
             rows.append(Row("part", f"{part} alone", f"part of {run.name}", cells))
     for reference in runs[0].metrics["references"]:
         blocks = [run.metrics["references"].get(reference, {"macro": {}}) for run in runs]
-        alike = all(block == blocks[0] for block in blocks)
+        alike = all(_equal(block, blocks[0]) for block in blocks)
         for run, block in zip(runs[:1] if alike else runs, blocks, strict=False):
             name = REFERENCE_WORDS.get(reference, reference)
             whose = "of all runs" if alike and len(runs) > 1 else f"of {run.name}"
@@ -276,3 +277,12 @@ def _signed(value: float) -> str:
 
 def _minus(text: str) -> str:
     return text.replace("-", "−")
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """The same but for the last digits, which depend on how many threads summed."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-9)
+    return bool(one == other)
