@@ -267,7 +267,7 @@ def predict(
 def demo(
     out: Annotated[Path, typer.Option(help="The folder to write.")] = Path("demo"),
     films: Annotated[int, typer.Option(help="How many films to draw.")] = 700,
-    epochs: Annotated[int, typer.Option(help="Epochs of each training.")] = 7,
+    epochs: Annotated[int, typer.Option(help="Epochs of each training.")] = 5,
 ) -> None:
     """Do the main job end to end on generated films: prepare, train two methods, compare."""
     from dwarf_cxr.demo import run_demo
