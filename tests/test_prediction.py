@@ -282,3 +282,11 @@ def test_images_named_like_the_result_files_do_not_take_their_place(model_folder
     ]
     with np.load(tmp_path / "out" / "maps.npz") as stored:
         assert len(stored["maps"]) == 2
+
+
+def test_maps_of_an_earlier_call_do_not_stay_beside_other_predictions(model_folder, tmp_path):
+    films = [write_film(tmp_path / "in" / f"{n}.png", seed=n) for n in range(2)]
+    predict(model_folder, films[:1], tmp_path / "out", save_maps=True)
+    assert (tmp_path / "out" / "maps.npz").is_file()
+    predict(model_folder, films[1:], tmp_path / "out")
+    assert not (tmp_path / "out" / "maps.npz").exists()

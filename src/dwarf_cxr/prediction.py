@@ -114,6 +114,8 @@ def predict(
                 maps.append(film_maps)
     file = out / "predictions.json"
     if records:
+        # an earlier call's maps would be taken for those of these images
+        (out / "maps.npz").unlink(missing_ok=True)
         if save_maps:
             sources = [record["source"] for record in records]
             write_bytes(out / "maps.npz", _maps_file(maps, sources, judge.findings))

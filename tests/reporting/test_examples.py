@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dwarf_cxr.reporting.examples import choose_cases, make_gallery
+from dwarf_cxr.reporting.examples import SIDE, choose_cases, make_gallery, true_pixels
 from dwarf_cxr.reporting.runs import read_runs
 from tests.reporting.made import FINDINGS
 
@@ -55,3 +55,16 @@ def test_printed_dice_is_that_of_the_case(run):
             row = run.cases.image_ids.index(example.image_id)
             dice = run.cases.maps["dice"][row, column]
             assert example.panels[1].lines[0] == f"Dice {dice:.3f}"
+
+
+@pytest.mark.parametrize("row", range(3, 19))
+def test_a_region_smaller_than_a_pixel_of_the_picture_is_outlined(row):
+    coverage = np.zeros((SIDE, SIDE), dtype=np.float32)
+    coverage[row, 100] = 0.3
+    frame = (SIDE, 97)
+    truth = true_pixels(coverage, frame)
+    assert truth.shape == frame[::-1]
+    ((y, x),) = np.argwhere(truth)
+    assert x == 100
+    assert y * SIDE / 97 <= row + 1
+    assert row <= (y + 1) * SIDE / 97

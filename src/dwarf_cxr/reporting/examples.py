@@ -9,7 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import DataError, DwarfError
@@ -219,10 +219,7 @@ def _example(
 ) -> Example:
     index = data.image_ids.index(image_id)
     frame = _fitted(int(data.widths[index]), int(data.heights[index]))
-    coverage = data.coverage(index, finding, SIDE)
-    # a region smaller than a pixel still has its most covered one
-    shares = cv2.resize(coverage, frame, interpolation=cv2.INTER_AREA)
-    truth = shares >= min(0.5, float(shares.max()))
+    truth = true_pixels(data.coverage(index, finding, SIDE), frame)
     film = film_picture(np.asarray(data.pixels[index]), frame)
     panels = [
         Panel(
@@ -236,6 +233,17 @@ def _example(
         if finding in one.findings:
             panels += _run_panels(film, truth, one, image_id, finding)
     return Example(image_id, rank, *frame, tuple(panels))
+
+
+def true_pixels(
+    coverage: Float32[np.ndarray, "side side"], frame: tuple[int, int]
+) -> Bool[np.ndarray, "height width"]:
+    """Where a picture of `frame` (width, height) pixels, none longer than `side`, shows a region.
+
+    Pixels at least half covered; of a region smaller than a pixel, the most covered one.
+    """
+    shares = cv2.resize(coverage, frame, interpolation=cv2.INTER_AREA)
+    return shares >= min(0.5, float(shares.max()))
 
 
 def _run_panels(
