@@ -1,9 +1,8 @@
 """Reading CSV tables of unknown origin: byte order marks, line ends, encodings, ragged rows."""
 
 import csv
-import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,36 +35,28 @@ def read_table(path: Path, required: Sequence[str] = ()) -> Table:
         DataError: the file is missing, empty, not UTF-8 or ragged, names a column twice, or lacks
             a `required` column; names the file and the line.
     """
+    columns, rows = iterate_rows(path, required)
+    return Table(
+        Path(path),
+        columns,
+        tuple(Row(line, dict(zip(columns, cells, strict=True))) for line, cells in rows),
+    )
+
+
+def iterate_rows(
+    path: Path, required: Sequence[str] = ()
+) -> tuple[tuple[str, ...], Iterator[tuple[int, list[str]]]]:
+    """The columns of a table, and its rows one by one: line number and fields.
+
+    As `read_table`, but that only the row at hand is in memory; a fault of a row is raised when its
+    turn comes.
+    """
     path = Path(path)
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except OSError as fault:
-        raise DataError(f"{path}: cannot be read ({fault.strerror})") from None
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as fault:
-        line = content[: fault.start].count(b"\n") + 1
-        raise DataError(
-            f"{path}, line {line}: byte 0x{content[fault.start]:02x} is not UTF-8; "
-            f"save the table as CSV UTF-8"
-        ) from None
-    if "\0" in text:
-        raise DataError(f"{path}: holds NUL characters; save the table as CSV UTF-8")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    lines: list[tuple[int, list[str]]] = []
-    start = 1
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                lines.append((start, [cell.strip() for cell in cells]))
-            start = reader.line_num + 1
-    except csv.Error as fault:
-        raise DataError(f"{path}, line {start}: not valid CSV ({fault})") from None
-    if not lines:
+    lines = _filled_lines(path)
+    first = next(lines, None)
+    if first is None:
         raise DataError(f"{path}: empty table; its first line must name the columns")
-    header = _without_empty_tail(lines[0][1])
+    header = _without_empty_tail(first[1])
     doubled = doubles(header)
     if doubled:
         raise DataError(f"{path}: column named twice: {', '.join(map(repr, doubled))}")
@@ -75,15 +66,59 @@ def read_table(path: Path, required: Sequence[str] = ()) -> Table:
             f"{path}: no column {', '.join(map(repr, missing))}; its columns are "
             f"{', '.join(map(repr, header))}"
         )
-    rows = []
-    for line, cells in lines[1:]:
-        if len(cells) < len(header) or any(cells[len(header) :]):
-            raise DataError(
-                f"{path}, line {line}: {len(cells)} fields where the header has {len(header)}; "
-                f"quote fields that hold commas"
+
+    def rows() -> Iterator[tuple[int, list[str]]]:
+        for line, cells in lines:
+            if len(cells) < len(header) or any(cells[len(header) :]):
+                raise DataError(
+                    f"{path}, line {line}: {len(cells)} fields where the header has {len(header)}; "
+                    f"quote fields that hold commas"
+                )
+            yield line, cells[: len(header)]
+
+    return tuple(header), rows()
+
+
+def _filled_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line number and fields, without blanks around them, of every line that is not empty."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(_without_nul(stream, path), strict=True)
+            start = 1
+            try:
+                for cells in reader:
+                    cells = [cell.strip() for cell in cells]
+                    if any(cells):
+                        yield start, cells
+                    start = reader.line_num + 1
+            except csv.Error as fault:
+                raise DataError(f"{path}, line {start}: not valid CSV ({fault})") from None
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except OSError as fault:
+        raise DataError(f"{path}: cannot be read ({fault.strerror})") from None
+    except UnicodeDecodeError:
+        raise _not_utf8(path) from None
+
+
+def _without_nul(lines: Iterable[str], path: Path) -> Iterator[str]:
+    for line in lines:
+        if "\0" in line:
+            raise DataError(f"{path}: holds NUL characters; save the table as CSV UTF-8")
+        yield line
+
+
+def _not_utf8(path: Path) -> DataError:
+    """The line and the byte, which the decoder of a stream does not know."""
+    for number, line in enumerate(path.open("rb"), start=1):
+        try:
+            line.decode("utf-8")
+        except UnicodeDecodeError as fault:
+            return DataError(
+                f"{path}, line {number}: byte 0x{line[fault.start]:02x} is not UTF-8; "
+                f"save the table as CSV UTF-8"
             )
-        rows.append(Row(line, dict(zip(header, cells, strict=False))))
-    return Table(path, tuple(header), tuple(rows))
+    return DataError(f"{path}: not UTF-8; save the table as CSV UTF-8")
 
 
 def _without_empty_tail(cells: list[str]) -> list[str]:
