@@ -1,6 +1,7 @@
 """The `dwarf` command: thin, typed functions that import what they need when they are called."""
 
 import enum
+import io
 import os
 import sys
 from pathlib import Path
@@ -91,27 +92,30 @@ def prepare(
     from dwarf_cxr.data.prepare import prepare as prepare_data
     from dwarf_cxr.data.sources import read_source
 
-    read = read_source(
-        source.value,
-        root,
-        out=out,
-        size=size,
-        films=films,
-        seed=seed,
-        workers=workers,
-        assume_absent=assume_absent,
-        skip_missing=skip_missing,
-    )
-    data = prepare_data(
-        read,
-        out,
-        size=size,
-        workers=workers,
-        splits_csv=splits,
-        seed=seed,
-        findings=_names(findings),
-        strict=strict,
-    )
+    try:
+        read = read_source(
+            source.value,
+            root,
+            out=out,
+            size=size,
+            films=films,
+            seed=seed,
+            workers=workers,
+            assume_absent=assume_absent,
+            skip_missing=skip_missing,
+        )
+        data = prepare_data(
+            read,
+            out,
+            size=size,
+            workers=workers,
+            splits_csv=splits,
+            seed=seed,
+            findings=_names(findings),
+            strict=strict,
+        )
+    except KeyboardInterrupt:
+        raise DwarfError(f"{out}: interrupted; continue with the same command") from None
     counts = ", ".join(f"{split} {len(data.indices(split))}" for split in ("train", "val", "test"))
     typer.echo(f"{out}: {len(data.image_ids)} images of {data.name} ({counts})")
     for note in data.notes[:MOST_NOTES]:
@@ -279,6 +283,9 @@ def demo(
 
 def main() -> None:
     """Entry point: 0 done, 1 the input or the work failed, 2 wrong usage."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # names of files that are not UTF-8 are printed as they are
+        sys.stdout.reconfigure(errors="surrogateescape")
     try:
         app()
     except (DwarfError, OSError) as error:  # OSError: a full disk, a folder without permission

@@ -1,6 +1,7 @@
 """JSON objects with long lists, written and read entry by entry, so that memory stays flat."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -12,6 +13,7 @@ _CHUNK = 1 << 20
 """Letters that are read at once."""
 
 _DECODER = json.JSONDecoder()
+_END = re.compile(r"[\s,\]}]")
 
 
 def write_json_object(path: Path, parts: Mapping[str, Any]) -> None:
@@ -61,19 +63,17 @@ def read_json_object(path: Path) -> Iterator[tuple[str, Any]]:
     """
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as stream:
-            yield from _Reader(stream).items()
+            yield from _Reader(stream, path).items()
     except OSError as fault:
         raise DataError(f"{path}: cannot be read ({fault.strerror})") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as fault:
-        what = fault.msg if isinstance(fault, json.JSONDecodeError) else fault
-        raise DataError(f"{path}: not valid JSON ({what}); restore or regenerate it") from None
 
 
 class _Reader:
     """The text of a stream from `at` on, of which only the part being parsed is held."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, path: Path) -> None:
         self.stream = stream
+        self.path = path
         self.text = ""
         self.at = 0
 
@@ -110,18 +110,19 @@ class _Reader:
 
     def value(self) -> Any:
         """The value that comes next."""
-        self.upcoming()
+        if self.upcoming() in "-0123456789":
+            # a number has no end of its own
+            while not _END.search(self.text, self.at) and self.read_on():
+                pass
         while True:
             try:
-                found, end = _DECODER.raw_decode(self.text, self.at)
-            except json.JSONDecodeError:
-                if not self.read_on():
-                    raise
-                continue
-            # a number that ends with the text may go on in the file
-            if end < len(self.text) or not self.read_on():
-                self.at = end
+                found, self.at = _DECODER.raw_decode(self.text, self.at)
                 return found
+            except json.JSONDecodeError as fault:
+                if not self.read_on():
+                    raise self.fault(fault.msg) from None
+            except RecursionError:
+                raise self.fault("nested too deeply") from None
 
     def take(self, letter: str) -> bool:
         """Whether `letter` comes next; it is then passed."""
@@ -147,12 +148,17 @@ class _Reader:
     def read_on(self) -> bool:
         """Read more text, if there is more; twice as much for an entry that does not end."""
         rest = self.text[self.at :]
-        chunk = self.stream.read(max(_CHUNK, len(rest)))
+        try:
+            chunk = self.stream.read(max(_CHUNK, len(rest)))
+        except UnicodeDecodeError as fault:
+            raise self.fault(str(fault)) from None
         if chunk:
             self.text, self.at = rest + chunk, 0
         return bool(chunk)
 
-    def fault(self, message: str) -> json.JSONDecodeError:
+    def fault(self, what: str) -> DataError:
         """The error to raise here."""
         near = self.text[self.at : self.at + 20]
-        return json.JSONDecodeError(f"{message} before {near!r}", self.text, self.at)
+        return DataError(
+            f"{self.path}: not valid JSON ({what}, at {near!r}); restore or regenerate it"
+        )

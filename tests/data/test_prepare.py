@@ -3,17 +3,20 @@ import dataclasses
 import hashlib
 import json
 import os
+import tracemalloc
 
 import cv2
 import numpy as np
 import pytest
 
 from dwarf_cxr.data import prepare as module
+from dwarf_cxr.data.check import check
 from dwarf_cxr.data.geometry import encode_mask
 from dwarf_cxr.data.prepare import prepare
 from dwarf_cxr.data.records import Box, Polygon, Region, SourceSet
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import ConfigError, DataError, DwarfError, ImageError
+from tests.data.made_films import write_films
 
 
 def replaced(source: SourceSet, index: int, **fields) -> SourceSet:
@@ -332,3 +335,69 @@ def test_regions_of_a_turned_frame_are_noted(source, tmp_path):
     assert "16×24" in note
     rounded = prepare(replaced(source, 0, region_frame=(481, 320)), tmp_path / "b", size=8)
     assert rounded.notes == ("a note",)
+
+
+def highest(work):
+    """Bytes that Python and NumPy hold at the most while `work` runs."""
+    tracemalloc.start()
+    work()
+    bytes_held = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return bytes_held
+
+
+def test_memory_stays_flat_over_the_rows(tmp_path):
+    few, many = 150, 900
+    source = write_films(tmp_path / "films", many)
+    small = dataclasses.replace(source, radiographs=source.radiographs[:few])
+    told = lambda done, total: None  # noqa: E731
+    prepare(small, tmp_path / "small", size=4, workers=1, progress=told)  # what is loaded once
+    for work, bound in (
+        (lambda one, out: prepare(one, out, size=4, workers=1, progress=told), 1200),
+        (lambda one, out: PreparedData.open(out), 1100),
+        (lambda one, out: check(out), 1400),
+    ):
+        short = highest(lambda work=work: work(small, tmp_path / "small"))
+        long = highest(lambda work=work: work(source, tmp_path / "large"))
+        assert (long - short) / (many - few) < bound
+
+
+def test_only_a_few_images_wait_for_their_turn(source, tmp_path, monkeypatch):
+    begun = []
+    real = module.decode_grey
+    monkeypatch.setattr(
+        module, "decode_grey", lambda *words: (begun.append(words), real(*words))[1]
+    )
+    films = write_films(tmp_path / "many", 100)
+    ahead = []
+    prepare(
+        films,
+        tmp_path / "data",
+        size=4,
+        workers=2,
+        progress=lambda done, total: ahead.append(len(begun) - done),
+    )
+    assert len(begun) == 100
+    assert max(ahead) <= 2 * module.AHEAD
+
+
+def test_the_tables_are_laid_out_as_ever(source, tmp_path):
+    """Indented by one, one after the other, as json.dumps and csv.DictWriter lay them out."""
+    out = prepare(source, tmp_path / "data", size=8).folder
+    text = (out / "regions.json").read_text(encoding="utf-8")
+    assert text == json.dumps(json.loads(text), indent=1, ensure_ascii=False) + "\n"
+    assert list(json.loads(text)) == ["info", "images", "annotations", "categories"]
+    first = source.radiographs[0]
+    assert json.loads(text)["images"][0] == {
+        "id": 1,
+        "file_name": str(first.path),
+        "width": 24,
+        "height": 16,
+        "image_id": "film0",
+        "patient_id": "patient0",
+        "split": "train",
+    }
+    lines = (out / "images.csv").read_text(encoding="utf-8").split("\n")
+    assert lines[0] == "image_id,patient_id,split,source,sha256,width,height,text,Mass,Edema"
+    assert lines[-1] == ""
+    assert len(lines) == 8

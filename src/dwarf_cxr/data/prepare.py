@@ -9,8 +9,9 @@ import os
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -271,7 +272,7 @@ def _decode_all(
 
     Decoding frees the interpreter, so that threads decode in parallel.
     """
-    decoded = _in_order(
+    outcomes = _in_order(
         lambda index: _decode(radiographs[index].path, index, draft),
         len(radiographs),
         workers or _usable_cores(),
@@ -280,8 +281,11 @@ def _decode_all(
         said = f"continuing: {draft.already} of {len(radiographs)} images were decoded before"
         print(said, file=sys.stderr, flush=True)
     faults, pixels_sha256 = [], sha256()
-    with shown_count(progress, "Preparing images", "prepared {done} of {total} images") as count:
-        for index, outcome in enumerate(decoded):
+    with (
+        closing(outcomes),  # no thread may write when the draft is closed
+        shown_count(progress, "Preparing images", "prepared {done} of {total} images") as count,
+    ):
+        for index, outcome in enumerate(outcomes):
             if isinstance(outcome, str):
                 faults.append(outcome)
             else:
@@ -324,7 +328,9 @@ def _decode(
     )
 
 
-def _in_order(work: Callable[[int], Result], count: int, workers: int) -> Iterator[Result]:
+def _in_order(
+    work: Callable[[int], Result], count: int, workers: int
+) -> Generator[Result, None, None]:
     """The results of work(0), work(1), …, each done in one of `workers` threads.
 
     Only a few are done ahead of the one that is asked for, so that results do not pile up.
