@@ -19,7 +19,7 @@ from dwarf_cxr.data import draft, prepare
 from dwarf_cxr.data.check import check
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import DataError, DwarfError, ImageError
-from tests.data.made_films import write_films
+from tests.data.made_many_films import write_films
 
 FILMS = 24
 SIZE = 6
@@ -28,7 +28,7 @@ SLOW = """
 import signal, sys, time
 from pathlib import Path
 from dwarf_cxr.data import prepare
-from tests.data.made_films import write_films
+from tests.data.made_many_films import write_films
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 decode = prepare.decode_grey

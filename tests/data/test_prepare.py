@@ -17,7 +17,7 @@ from dwarf_cxr.data.prepare import prepare
 from dwarf_cxr.data.records import Box, Polygon, Region, SourceSet
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import ConfigError, DataError, DwarfError, ImageError
-from tests.data.made_films import write_films
+from tests.data.made_many_films import write_films
 
 
 def replaced(source: SourceSet, index: int, **fields) -> SourceSet:
@@ -344,7 +344,7 @@ from pathlib import Path
 from dwarf_cxr.data.check import check
 from dwarf_cxr.data.prepare import prepare
 from dwarf_cxr.data.store import PreparedData
-from tests.data.made_films import write_films
+from tests.data.made_many_films import write_films
 
 def highest(work):
     tracemalloc.start()
