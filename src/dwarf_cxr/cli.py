@@ -211,8 +211,10 @@ def evaluate(
     from dwarf_cxr.reporting.page import run_page
 
     folder = run / f"eval-{split}" if out is None else out
-    lines = evaluate_run(run, data, split=split, out=folder, draws=draws, save_maps=save_maps)
     with _shown_progress() as report:
+        lines = evaluate_run(
+            run, data, split=split, out=folder, draws=draws, save_maps=save_maps, report=report
+        )
         page = run_page(run, split=split, data=data, evaluation=folder, progress=report)
     typer.echo("\n".join([*lines, str(folder / "metrics.json"), str(page)]))
 

@@ -45,6 +45,12 @@ class _Film:
     sha256: str
     grey: UInt8[np.ndarray, "height width"]
 
+    def warnings(self) -> list[str]:
+        """What a reader of the answer should know of the film."""
+        if is_constant(self.grey):
+            return [f"every pixel is {self.grey.flat[0]}: a blank film or a failed export?"]
+        return []
+
 
 @dataclass(frozen=True)
 class _Judge:
@@ -110,6 +116,9 @@ def predict(
                 faults.append(str(fault))
         for record, film_maps in _predict_films(judge, films, out):
             records.append(record)
+            if progress is not None:
+                for warning in record["warnings"]:
+                    progress(f"warning: {record['source']}: {warning}", start, len(images))
             if save_maps:
                 maps.append(film_maps)
     file = out / "predictions.json"
@@ -188,10 +197,7 @@ def _judge(run: Path, findings: Sequence[str] | None, prompts: Path | None) -> _
 
 def _read(source: Path) -> _Film:
     content = read_content(source)
-    grey = decode_grey(content, str(source))
-    if is_constant(grey):
-        raise ImageError(f"{source}: every pixel is {grey.flat[0]}, a blank film; export it again")
-    return _Film(source, sha256(content).hexdigest(), grey)
+    return _Film(source, sha256(content).hexdigest(), decode_grey(content, str(source)))
 
 
 def _predict_films(
@@ -219,7 +225,7 @@ def _write_film(
     """Write one image's pictures; its record in predictions.json."""
     height, width = film.grey.shape
     picture = film_picture(film.grey, (width, height))
-    files = _unique_names([_file_name(name) for name in judge.findings], taken=("overlay",))
+    files = picture_names(judge.findings)
     said: dict[str, Any] = {}
     present_boxes: list[tuple[str, list[dict[str, float]]]] = []
     lines = []
@@ -261,6 +267,7 @@ def _write_film(
         "sha256": film.sha256,
         "width": width,
         "height": height,
+        "warnings": film.warnings(),
         "model": dict(judge.record),
         "overlay": str((folder / "overlay.png").relative_to(out)),
         "findings": said,
@@ -301,6 +308,17 @@ def _maps_file(
 
 def _file_name(finding: str) -> str:
     return re.sub(r"[^\w]+", "-", finding.lower()).strip("-") or "finding"
+
+
+def picture_names(findings: Sequence[str]) -> list[str]:
+    """A file name for each finding; none is another's with the map's "-map" behind it."""
+    names = [_file_name(finding) for finding in findings]
+    files: list[str] = []
+    for position in range(len(names)):
+        taken = ["overlay", *files, *(f"{file}-map" for file in files)]
+        taken += [file.removesuffix("-map") for file in files]
+        files += _unique_names(names[position : position + 1], taken)
+    return files
 
 
 def _unique_names(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:

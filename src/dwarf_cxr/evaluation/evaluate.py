@@ -33,6 +33,7 @@ from dwarf_cxr.evaluation.references import (
 from dwarf_cxr.evaluation.scores import fit_score_threshold, refuse_nan_scores
 from dwarf_cxr.files import write_bytes, write_json
 from dwarf_cxr.models.outputs import Classifier, ModelCard, Outputs
+from dwarf_cxr.progress import Report
 
 BATCH = 64
 """Images predicted together; maps of images without regions are not kept."""
@@ -57,6 +58,7 @@ def evaluate(
     save_maps: bool = False,
     seed: int | None = None,
     bootstrap_seed: int = 0,
+    report: Report | None = None,
 ) -> dict[str, Any]:
     """Score `model` on a split and write metrics.json, cases.csv and, if asked, maps.npz.
 
@@ -97,6 +99,8 @@ def evaluate(
     collected = _Collected(model, data, indices, card)
     kept_maps: list[Float32[np.ndarray, "batch finding h w"]] = []
     for start in range(0, len(indices), BATCH):
+        if report is not None:
+            report(f"scoring {split} images", start, len(indices))
         chunk = indices[start : start + BATCH]
         outputs = model.predict(data.pixels[chunk], shared)
         collected.add(start, chunk, outputs)

@@ -7,6 +7,7 @@ from dwarf_cxr.config import load_config
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.evaluation.evaluate import evaluate
 from dwarf_cxr.models.checkpoint import load_model
+from dwarf_cxr.progress import Report
 
 SHOWN = ("auc", "f1", "dice", "max_dice", "hit_rate")
 
@@ -19,6 +20,7 @@ def evaluate_run(
     out: Path,
     draws: int = 1000,
     save_maps: bool = False,
+    report: Report | None = None,
 ) -> list[str]:
     """Evaluate a run or a bare model on a split of `data` and write its files to `out`.
 
@@ -33,7 +35,14 @@ def evaluate_run(
     config_file = run / "config.yaml"
     seed = load_config(config_file).seed if config_file.is_file() else None
     metrics = evaluate(
-        model, prepared, split=split, out=out, draws=draws, save_maps=save_maps, seed=seed
+        model,
+        prepared,
+        split=split,
+        out=out,
+        draws=draws,
+        save_maps=save_maps,
+        seed=seed,
+        report=report,
     )
     return _lines(metrics)
 
