@@ -18,7 +18,7 @@ from dwarf_cxr.errors import CheckpointError, ConfigError, ImageError
 from dwarf_cxr.evaluation.maps import reaches
 from dwarf_cxr.files import sha256_of, write_bytes, write_json
 from dwarf_cxr.findings import select
-from dwarf_cxr.models.checkpoint import load_model
+from dwarf_cxr.models.checkpoint import load_model, model_folder
 from dwarf_cxr.models.outputs import ModelCard
 from dwarf_cxr.models.vlm import VisionLanguageClassifier
 from dwarf_cxr.progress import Report
@@ -185,11 +185,10 @@ def _judge(run: Path, findings: Sequence[str] | None, prompts: Path | None) -> _
     words = {} if prompts is None else read_prompts(prompts)
     if prompts is not None:
         select(list(words), model.findings, where=str(prompts))
-    folder = run / "model" if (run / "model").is_dir() else run
     record = {
         "method": model.card.method,
         "folder": str(run),
-        "sha256": sha256_of(folder / "model.safetensors"),
+        "sha256": sha256_of(model_folder(run) / "model.safetensors"),
         "prompts": {name: words[name] for name in names if name in words},
     }
     return _Judge(model, model.card, names, words, record)
