@@ -86,11 +86,22 @@ def prepare(
     skip_missing: Annotated[
         bool, typer.Option(help="nih, chestx-det: leave out listed images that are not there.")
     ] = False,
+    label_map: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="Name the findings as in the shared vocabulary: 'shared' for the package's map, "
+            "or a YAML file laid over it. Without it the set's own names stay.",
+            metavar="shared|YAML",
+        ),
+    ] = None,
 ) -> None:
     """Decode and resize SOURCE once into the folder OUT, which everything else reads."""
+    from dwarf_cxr.data.harmonise import harmonise_source
+    from dwarf_cxr.data.label_map import load_label_map
     from dwarf_cxr.data.prepare import prepare as prepare_data
     from dwarf_cxr.data.sources import read_source
 
+    names = None if label_map is None else load_label_map(label_map)
     read = read_source(
         source.value,
         root,
@@ -102,6 +113,8 @@ def prepare(
         assume_absent=assume_absent,
         skip_missing=skip_missing,
     )
+    if names is not None:
+        read = harmonise_source(read, names)
     data = prepare_data(
         read,
         out,
@@ -205,15 +218,32 @@ def evaluate(
     ] = None,
     draws: Annotated[int, typer.Option(min=0, help="Bootstrap draws over patients.")] = 1000,
     save_maps: Annotated[bool, typer.Option(help="Also write maps.npz.")] = False,
+    label_map: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="YAML that says which findings of other data are the model's; laid over the "
+            "package's own."
+        ),
+    ] = None,
 ) -> None:
-    """Score a run on a split with intervals, beside the image-blind references."""
+    """Score a run on a split with intervals, beside the image-blind references.
+
+    On other data than it was trained on, the findings that both have are evaluated.
+    """
     from dwarf_cxr.evaluation.run import evaluate_run
     from dwarf_cxr.reporting.page import run_page
 
     folder = run / f"eval-{split}" if out is None else out
     with _shown_progress() as report:
         lines = evaluate_run(
-            run, data, split=split, out=folder, draws=draws, save_maps=save_maps, report=report
+            run,
+            data,
+            split=split,
+            out=folder,
+            draws=draws,
+            save_maps=save_maps,
+            label_map=label_map,
+            report=report,
         )
         page = run_page(run, split=split, data=data, evaluation=folder, progress=report)
     typer.echo("\n".join([*lines, str(folder / "metrics.json"), str(page)]))

@@ -55,6 +55,21 @@ NIH_BOXED_8 = (
 )
 """The findings of ChestX-ray14 that its box list covers."""
 
+VOCABULARY = tuple(
+    sorted(
+        {
+            *CHESTX_DET_13,
+            *NIH_14,
+            "Enlarged Cardiomediastinum",
+            "Lung Lesion",
+            "Lung Opacity",
+            "Pleural Other",
+            "Support Devices",
+        }
+    )
+)
+"""The shared findings: what data/label_maps.yaml translates the names of data sets to."""
+
 DESCRIPTIONS = {
     "Atelectasis": "Collapse of lung tissue with loss of volume",
     "Calcification": "Dense, bright deposits of calcium",
