@@ -122,7 +122,9 @@ def test_a_model_that_lacks_a_part_is_not_asked():
         ("Mass",),
         ("Nodule/Mass", "Rib fracture"),
     )
-    ribs = agree(("Rib fracture", "Edema"), "VinDr-CXR", ("Fracture", "Edema"), "CheXpert", PACKAGED)
+    ribs = agree(
+        ("Rib fracture", "Edema"), "VinDr-CXR", ("Fracture", "Edema"), "CheXpert", PACKAGED
+    )
     assert list(shared_of(ribs)) == ["Edema"]
 
 
@@ -259,7 +261,10 @@ def test_overlapping_regions_of_parts_count_once(tmp_path):
 
 def test_a_region_on_an_absent_part_is_not_the_unions(tmp_path):
     source = made_source(0, tmp_path, count=3)
-    regions = (Region("Rib", Box(0.0, 0.0, 9.0, 9.0)), Region("Clavicle", Box(20.0, 9.0, 30.0, 20.0)))
+    regions = (
+        Region("Rib", Box(0.0, 0.0, 9.0, 9.0)),
+        Region("Clavicle", Box(20.0, 9.0, 30.0, 20.0)),
+    )
     labels = {"Rib": False, "Clavicle": True}
     one = Radiograph("film0", "p0", tmp_path / "film0.png", labels, regions, None, "train")
     source = SourceSet("left", OWN, (one, *source.radiographs[1:]), "s", "l", "c")
