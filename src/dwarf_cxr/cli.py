@@ -31,9 +31,19 @@ class Source(enum.StrEnum):
 
     NIH = "nih"
     CHESTX_DET = "chestx-det"
+    CHEXLOCALIZE = "chexlocalize"
+    CHEXPERT_BOXES = "chexpert-boxes"
     COCO = "coco"
     CSV = "csv"
     SYNTHETIC = "synthetic"
+
+
+class Uncertain(enum.StrEnum):
+    """What an uncertain label becomes."""
+
+    IGNORE = "ignore"
+    ABSENT = "absent"
+    PRESENT = "present"
 
 
 FindingsOption = Annotated[
@@ -81,11 +91,21 @@ def prepare(
     ] = None,
     strict: Annotated[bool, typer.Option(help="Refuse what is otherwise noted.")] = False,
     assume_absent: Annotated[
-        bool, typer.Option(help="coco: an image without a finding's region does not have it.")
+        bool,
+        typer.Option(
+            help="coco: an image without a finding's region does not have it; chexpert-boxes: nor "
+            "one whose report does not mention it."
+        ),
     ] = False,
     skip_missing: Annotated[
-        bool, typer.Option(help="nih, chestx-det: leave out listed images that are not there.")
+        bool, typer.Option(help="Public sets: leave out listed images that are not there.")
     ] = False,
+    lateral: Annotated[
+        bool, typer.Option(help="chexlocalize, chexpert-boxes: keep the lateral views.")
+    ] = False,
+    uncertain: Annotated[
+        Uncertain, typer.Option(help="chexpert-boxes: what an uncertain label becomes.")
+    ] = Uncertain.IGNORE,
 ) -> None:
     """Decode and resize SOURCE once into the folder OUT, which everything else reads."""
     from dwarf_cxr.data.prepare import prepare as prepare_data
@@ -101,6 +121,8 @@ def prepare(
         workers=workers,
         assume_absent=assume_absent,
         skip_missing=skip_missing,
+        lateral=lateral,
+        uncertain=uncertain.value,
     )
     data = prepare_data(
         read,
