@@ -20,6 +20,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Prepare, check and look at a data set.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+export_app = typer.Typer(help="Write results in the formats of other tools.", no_args_is_help=True)
+app.add_typer(export_app, name="export")
 
 
 MOST_NOTES = 40
@@ -285,6 +287,27 @@ def predict(
             progress=report,
         )
     typer.echo(str(out / "predictions.json"))
+
+
+@export_app.command("chexlocalize")
+def export_chexlocalize(
+    run: Annotated[Path, typer.Argument(help="A RUN, or a bare model folder.")],
+    data: DataOption,
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    split: Annotated[str, typer.Option(help="val or test.")] = "test",
+    ground_truth: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="gt_segmentations_SPLIT.json, for the originals' sizes where images were shrunk."
+        ),
+    ] = None,
+) -> None:
+    """Write maps and segmentations for CheXlocalize's own evaluation scripts."""
+    from dwarf_cxr.export.chexlocalize import export_maps
+
+    with _shown_progress() as report:
+        lines = export_maps(run, data, out, split=split, ground_truth=ground_truth, progress=report)
+    typer.echo("\n".join([*lines, str(out / f"segmentations_{split}.json")]))
 
 
 @app.command()

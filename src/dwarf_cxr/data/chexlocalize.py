@@ -158,6 +158,29 @@ def read_chexlocalize(
     )
 
 
+def original_sizes(path: Path) -> dict[str, Frame]:
+    """(width, height) of the original of each view of a `gt_segmentations` file.
+
+    Raises:
+        DataError: the file or an entry is malformed.
+    """
+    document = read_json(path)
+    if not isinstance(document, dict):
+        raise DataError(f"{path}: must map views to findings, as the official file does")
+    sizes: dict[str, Frame] = {}
+    for image_id, entry in document.items():
+        encoded = list(entry.values()) if isinstance(entry, dict) else []
+        frames = {_frame(one.get("size")) if isinstance(one, dict) else None for one in encoded}
+        frame = frames.pop() if len(frames) == 1 else None
+        if frame is None:
+            raise DataError(
+                f"{path}, {image_id}: must map findings to {{size: [height, width], counts}} of "
+                f"one size; give the official gt_segmentations file"
+            )
+        sizes[image_id] = frame
+    return sizes
+
+
 def _counted(radiographs: Sequence[Radiograph], without_area: int) -> list[str]:
     """What labels and outlines disagree in, as notes."""
     notes = []
