@@ -31,6 +31,8 @@ class Source(enum.StrEnum):
 
     NIH = "nih"
     CHESTX_DET = "chestx-det"
+    VINDR = "vindr"
+    RSNA = "rsna"
     COCO = "coco"
     CSV = "csv"
     SYNTHETIC = "synthetic"
@@ -84,7 +86,10 @@ def prepare(
         bool, typer.Option(help="coco: an image without a finding's region does not have it.")
     ] = False,
     skip_missing: Annotated[
-        bool, typer.Option(help="nih, chestx-det: leave out listed images that are not there.")
+        bool,
+        typer.Option(
+            help="nih, chestx-det, vindr, rsna: leave out listed images that are not there."
+        ),
     ] = False,
 ) -> None:
     """Decode and resize SOURCE once into the folder OUT, which everything else reads."""

@@ -82,6 +82,7 @@ SYNONYMS = {
     "Pleural thickening": "Pleural Thickening",
     "Pleural Effusion": "Effusion",
     "Pleural effusion": "Effusion",
+    "Pulmonary fibrosis": "Fibrosis",
 }
 """Other spellings that data sets use for a name of the vocabulary."""
 
