@@ -27,7 +27,7 @@ from typing import Literal
 from dwarf_cxr.data.geometry import fault_of
 from dwarf_cxr.data.images import find_images, image_stem, only_image
 from dwarf_cxr.data.records import Box, Radiograph, Region, SourceSet
-from dwarf_cxr.data.rows import Row, listed, only_file, read_table
+from dwarf_cxr.data.rows import listed, only_file, read_table
 from dwarf_cxr.errors import DataError
 from dwarf_cxr.files import read_json
 
@@ -229,7 +229,7 @@ def _read_classes(path: Path, image: str, column: str, reading: _Reading) -> Non
     table = read_table(path, required=(image, column))
     for row in table.rows:
         where = f"{table.path}, line {row.line}"
-        image_id, class_name = _stem(row, image), row.fields[column]
+        image_id, class_name = image_stem(row.fields[image]), row.fields[column]
         if not image_id:
             reading.faults.append(f"{where}: {image!r} is empty; fill it in")
         elif class_name not in CLASSES:
@@ -250,11 +250,12 @@ def _read_mapping(path: Path, reading: _Reading) -> None:
         raise DataError(f"{path}: must be a list of images, as RSNA's file is")
     for number, entry in enumerate(document):
         where = f"{path}, entry {number}"
-        names = [entry.get("subset_img_id"), entry.get("img_id")] if isinstance(entry, dict) else []
-        if len(names) != 2 or not all(isinstance(name, str) for name in names):
+        challenge = entry.get("subset_img_id") if isinstance(entry, dict) else None
+        nih = entry.get("img_id") if isinstance(entry, dict) else None
+        if not isinstance(challenge, str) or not isinstance(nih, str):
             reading.faults.append(f"{where}: needs the texts 'subset_img_id' and 'img_id'")
-        elif image_stem(names[0]) in reading.labels:
-            _add_patient(image_stem(names[0]), image_stem(names[1]), where, reading)
+        elif image_stem(challenge) in reading.labels:
+            _add_patient(image_stem(challenge), image_stem(nih), where, reading)
     without = [one for one in reading.labels if one not in reading.patients]
     if without and not reading.faults:
         reading.faults.append(
@@ -270,10 +271,6 @@ def _add_patient(image_id: str, nih_name: str, where: str, reading: _Reading) ->
         reading.faults.append(f"{where}: {nih_name!r} is no NIH file name, as 00000032_037.png is")
     else:
         reading.patients[image_id] = str(int(match[1]))
-
-
-def _stem(row: Row, column: str) -> str:
-    return image_stem(row.fields[column])
 
 
 def _number(written: str) -> float:
