@@ -35,6 +35,8 @@ class Source(enum.StrEnum):
     CHESTX_DET = "chestx-det"
     CHEXLOCALIZE = "chexlocalize"
     CHEXPERT_BOXES = "chexpert-boxes"
+    VINDR = "vindr"
+    RSNA = "rsna"
     COCO = "coco"
     CSV = "csv"
     SYNTHETIC = "synthetic"

@@ -131,6 +131,7 @@ SYNONYMS = {
     "Pleural thickening": "Pleural Thickening",
     "Pleural Effusion": "Effusion",
     "Pleural effusion": "Effusion",
+    "Pulmonary fibrosis": "Fibrosis",
 }
 """Other spellings that data sets use for a name of the vocabulary."""
 

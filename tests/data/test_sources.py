@@ -7,7 +7,7 @@ import pytest
 from dwarf_cxr.data.sources import read_source
 from dwarf_cxr.errors import ConfigError, DataError
 
-FOLDERS = ["nih", "chestx-det", "chexlocalize", "chexpert-boxes", "coco", "csv"]
+FOLDERS = ["nih", "chestx-det", "vindr", "rsna", "chexlocalize", "chexpert-boxes", "coco", "csv"]
 
 
 def write_coco(path, draw):

@@ -6,7 +6,7 @@ from typing import Literal
 from dwarf_cxr.data.records import SourceSet
 from dwarf_cxr.errors import ConfigError
 
-_FOLDERS = ("nih", "chestx-det", "chexlocalize", "chexpert-boxes", "coco", "csv")
+_FOLDERS = ("nih", "chestx-det", "vindr", "rsna", "chexlocalize", "chexpert-boxes", "coco", "csv")
 """Formats whose tables lie in the data set's own folder."""
 
 
@@ -77,6 +77,14 @@ def read_source(
             uncertain=uncertain,
             assume_absent=assume_absent,
         )
+    if name == "vindr":
+        from dwarf_cxr.data.vindr import read_vindr
+
+        return read_vindr(root, missing=missing)
+    if name == "rsna":
+        from dwarf_cxr.data.rsna import read_rsna
+
+        return read_rsna(root, missing=missing)
     if name == "coco":
         from dwarf_cxr.data.coco import read_coco
 
