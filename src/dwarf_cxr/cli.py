@@ -20,6 +20,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Prepare, check and look at a data set.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+export_app = typer.Typer(help="Write results in the formats of other tools.", no_args_is_help=True)
+app.add_typer(export_app, name="export")
 
 
 MOST_NOTES = 40
@@ -31,9 +33,21 @@ class Source(enum.StrEnum):
 
     NIH = "nih"
     CHESTX_DET = "chestx-det"
+    CHEXLOCALIZE = "chexlocalize"
+    CHEXPERT_BOXES = "chexpert-boxes"
+    VINDR = "vindr"
+    RSNA = "rsna"
     COCO = "coco"
     CSV = "csv"
     SYNTHETIC = "synthetic"
+
+
+class Uncertain(enum.StrEnum):
+    """What an uncertain label becomes."""
+
+    IGNORE = "ignore"
+    ABSENT = "absent"
+    PRESENT = "present"
 
 
 FindingsOption = Annotated[
@@ -81,11 +95,21 @@ def prepare(
     ] = None,
     strict: Annotated[bool, typer.Option(help="Refuse what is otherwise noted.")] = False,
     assume_absent: Annotated[
-        bool, typer.Option(help="coco: an image without a finding's region does not have it.")
+        bool,
+        typer.Option(
+            help="coco: an image without a finding's region does not have it; chexpert-boxes: nor "
+            "one whose report does not mention it."
+        ),
     ] = False,
     skip_missing: Annotated[
-        bool, typer.Option(help="nih, chestx-det: leave out listed images that are not there.")
+        bool, typer.Option(help="Public sets: leave out listed images that are not there.")
     ] = False,
+    lateral: Annotated[
+        bool, typer.Option(help="chexlocalize, chexpert-boxes: keep the lateral views.")
+    ] = False,
+    uncertain: Annotated[
+        Uncertain, typer.Option(help="chexpert-boxes: what an uncertain label becomes.")
+    ] = Uncertain.IGNORE,
     label_map: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
@@ -112,6 +136,8 @@ def prepare(
         workers=workers,
         assume_absent=assume_absent,
         skip_missing=skip_missing,
+        lateral=lateral,
+        uncertain=uncertain.value,
     )
     if names is not None:
         read = harmonise_source(read, names)
@@ -293,6 +319,27 @@ def predict(
             progress=report,
         )
     typer.echo(str(out / "predictions.json"))
+
+
+@export_app.command("chexlocalize")
+def export_chexlocalize(
+    run: Annotated[Path, typer.Argument(help="A RUN, or a bare model folder.")],
+    data: DataOption,
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    split: Annotated[str, typer.Option(help="val or test.")] = "test",
+    ground_truth: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="gt_segmentations_SPLIT.json, for the originals' sizes where images were shrunk."
+        ),
+    ] = None,
+) -> None:
+    """Write maps and segmentations for CheXlocalize's own evaluation scripts."""
+    from dwarf_cxr.export.chexlocalize import export_maps
+
+    with _shown_progress() as report:
+        lines = export_maps(run, data, out, split=split, ground_truth=ground_truth, progress=report)
+    typer.echo("\n".join([*lines, str(out / f"segmentations_{split}.json")]))
 
 
 @app.command()

@@ -1,10 +1,13 @@
 """The package's label map is complete and sound; a user's own is laid over it."""
 
+import ast
 import re
 from pathlib import Path
 
 import pytest
 
+from dwarf_cxr.data import chest_det, chexlocalize, chexpert_boxes, nih, rsna, vindr
+from dwarf_cxr.data.harmonise import shared_unions
 from dwarf_cxr.data.label_map import load_label_map
 from dwarf_cxr.errors import ConfigError
 from dwarf_cxr.findings import CHESTX_DET_13, NIH_14, VOCABULARY
@@ -62,8 +65,42 @@ def test_every_target_is_in_the_vocabulary_or_merged_or_the_name_itself():
     assert not set(PACKAGED.merged) & set(VOCABULARY)
 
 
-def test_the_readers_findings_are_in_the_vocabulary():
-    assert {*NIH_14, *CHESTX_DET_13} <= set(VOCABULARY)
+READ = {
+    "NIH ChestX-ray14": nih.NAMES.values(),
+    "ChestX-Det": chest_det.NAMES.values(),
+    "VinDr-CXR": vindr.NAMES.values(),
+    "RSNA Pneumonia Detection Challenge": [rsna.FINDING],
+    "CheXlocalize": chexlocalize.TASKS,
+    "CheXpert with HAM's boxes": chexpert_boxes.NAMES.values(),
+}
+
+
+@pytest.mark.parametrize("data_set", READ)
+def test_what_a_reader_calls_a_finding_is_listed_or_in_the_vocabulary(data_set):
+    names = PACKAGED.names_of(data_set)
+    assert {one for one in READ[data_set] if one not in names} <= set(VOCABULARY)
+    unions = shared_unions(tuple(dict.fromkeys(READ[data_set])), names)
+    assert not [name for name, union in unions.items() if union.missing]
+
+
+def test_the_two_fractures_that_the_reader_of_vindr_finds_are_one():
+    unions = shared_unions(tuple(vindr.NAMES.values()), PACKAGED.names_of("VinDr-CXR"))
+    assert set(unions["Fracture"].parts) == {"Clavicle fracture", "Rib fracture"}
+
+
+def test_every_reader_names_its_set_as_the_map_does():
+    """A reader's `SourceSet(name="...")`; sets named by the user or generated have no entry."""
+    written = set()
+    for path in Path(vindr.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "SourceSet":
+                written |= {
+                    keyword.value.value
+                    for keyword in node.keywords
+                    if keyword.arg == "name" and isinstance(keyword.value, ast.Constant)
+                }
+    assert len(written) >= 6
+    assert written <= set(PACKAGED.sets)
 
 
 @pytest.mark.parametrize(

@@ -272,6 +272,7 @@ def _checked(
     ]
     faults, repeated = _repeated_images(radiographs, films, splits)
     warnings += repeated
+    warnings += _stretched(radiographs, films)
     regions = []
     for one, film in zip(radiographs, films, strict=True):
         placed: tuple[Region, ...] = ()
@@ -311,17 +312,28 @@ def _repeated_images(
     return faults, warnings
 
 
+def _stretched(radiographs: Sequence[Radiograph], films: Sequence[_Film]) -> list[str]:
+    """A warning when regions are given for frames of other proportions than their files."""
+    named = [
+        f"{one.image_id!r} ({one.region_frame[0]}×{one.region_frame[1]}, file "
+        f"{film.frame[0]}×{film.frame[1]})"
+        for one, film in zip(radiographs, films, strict=True)
+        if film.fault is None and one.regions and one.region_frame is not None
+        if not _alike(one.region_frame, film.frame)
+    ]
+    if not named:
+        return []
+    return [
+        f"{len(named)} images have regions for other proportions than their files (squeezed, "
+        f"turned or cropped?), which were stretched: {listed(named)}"
+    ]
+
+
 def _placed(
     one: Radiograph, frame: Frame, findings: Sequence[str]
 ) -> tuple[tuple[Region, ...], list[str], list[str]]:
     """Regions of the chosen findings in pixels of the image; faults; warnings."""
     placed, faults, warnings = [], [], []
-    if one.regions and one.region_frame is not None and not _alike(one.region_frame, frame):
-        warnings.append(
-            f"image {one.image_id!r}: its regions are given for {one.region_frame[0]}×"
-            f"{one.region_frame[1]} pixels, but its file has {frame[0]}×{frame[1]}, of other "
-            f"proportions (turned or cropped?); regions were stretched"
-        )
     for number, region in enumerate(one.regions, start=1):
         if region.finding not in findings:
             continue

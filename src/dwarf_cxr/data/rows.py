@@ -86,6 +86,18 @@ def read_table(path: Path, required: Sequence[str] = ()) -> Table:
     return Table(path, tuple(header), tuple(rows))
 
 
+def only_file(root: Path, name: str) -> Path | None:
+    """The one file called `name` anywhere under `root`; None when there is none.
+
+    Raises:
+        DataError: there are several.
+    """
+    found = sorted(root.rglob(name))
+    if len(found) > 1:
+        raise DataError(f"{root}: several files {name}: {listed(list(map(str, found)))}; keep one")
+    return found[0] if found else None
+
+
 def _without_empty_tail(cells: list[str]) -> list[str]:
     while cells and not cells[-1]:
         cells = cells[:-1]

@@ -6,7 +6,7 @@ from typing import Literal
 from dwarf_cxr.data.records import SourceSet
 from dwarf_cxr.errors import ConfigError
 
-_FOLDERS = ("nih", "chestx-det", "coco", "csv")
+_FOLDERS = ("nih", "chestx-det", "vindr", "rsna", "chexlocalize", "chexpert-boxes", "coco", "csv")
 """Formats whose tables lie in the data set's own folder."""
 
 
@@ -21,12 +21,15 @@ def read_source(
     workers: int | None = None,
     assume_absent: bool = False,
     skip_missing: bool = False,
+    lateral: bool = False,
+    uncertain: Literal["ignore", "absent", "present"] = "ignore",
 ) -> SourceSet:
     """What the reader of format `name` finds under `root`.
 
     `films`, `seed` and `size` are for `synthetic`, which writes its films to ROOT/films, or to
-    OUT/films. `skip_missing` leaves out images that the tables of `nih` and `chestx-det` list but
-    that are not there.
+    OUT/films. `skip_missing` leaves out images that the tables of a public set list but that are
+    not there. `lateral` keeps the lateral views of `chexlocalize` and `chexpert-boxes`, `uncertain`
+    says what an uncertain label of the latter becomes.
 
     Raises:
         ConfigError: no root, one that does not exist, or one that is `out` itself.
@@ -60,6 +63,28 @@ def read_source(
         from dwarf_cxr.data.chest_det import read_chest_det
 
         return read_chest_det(root, missing=missing)
+    if name == "chexlocalize":
+        from dwarf_cxr.data.chexlocalize import read_chexlocalize
+
+        return read_chexlocalize(root, missing=missing, lateral=lateral)
+    if name == "chexpert-boxes":
+        from dwarf_cxr.data.chexpert_boxes import read_chexpert_boxes
+
+        return read_chexpert_boxes(
+            root,
+            missing=missing,
+            lateral=lateral,
+            uncertain=uncertain,
+            assume_absent=assume_absent,
+        )
+    if name == "vindr":
+        from dwarf_cxr.data.vindr import read_vindr
+
+        return read_vindr(root, missing=missing)
+    if name == "rsna":
+        from dwarf_cxr.data.rsna import read_rsna
+
+        return read_rsna(root, missing=missing)
     if name == "coco":
         from dwarf_cxr.data.coco import read_coco
 
@@ -68,7 +93,7 @@ def read_source(
         from dwarf_cxr.data.table import read_csv
 
         return read_csv(root)
-    raise ConfigError(f"unknown source {name!r}; known: nih, chestx-det, coco, csv, synthetic")
+    raise ConfigError(f"unknown source {name!r}; known: {', '.join(_FOLDERS)}, synthetic")
 
 
 def _coco_file(root: Path) -> Path:

@@ -106,7 +106,7 @@ def evaluate(
         present = ", ".join(sorted(set(data.splits)))
         raise DataError(f"{data.folder}: no image in split {split!r}; its splits are {present}")
 
-    _refuse_seen_patients(card, data, split)
+    refuse_seen_patients(card, data, split)
     collected = _Collected(judge, data, indices, judged_card)
     kept_maps: list[Float32[np.ndarray, "batch finding h w"]] = []
     for start in range(0, len(indices), BATCH):
@@ -334,8 +334,14 @@ class _Collected:
         )
 
 
-def _refuse_seen_patients(card: ModelCard, data: PreparedData, split: str) -> None:
-    """The same data set split anew would show the model its own training patients as test."""
+def refuse_seen_patients(card: ModelCard, data: PreparedData, split: str) -> None:
+    """Stop where the model was trained on patients of the split.
+
+    The same data set split anew would show the model its own training patients as test.
+
+    Raises:
+        DataError: says how many patients.
+    """
     if data.fingerprint == card.data_fingerprint:
         return
     ids = [data.patient_ids[index] for index in data.indices(split)]

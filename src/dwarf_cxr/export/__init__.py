@@ -1,0 +1,1 @@
+"""Writing maps and models in the formats of other tools."""
