@@ -1,0 +1,93 @@
+"""DICOM Secondary Capture: a picture of the film with the findings drawn on it, for any viewer."""
+
+import numpy as np
+from jaxtyping import UInt8
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from dwarf_cxr.export.codes import SOURCE_IMAGE
+from dwarf_cxr.export.dicom_source import MANUFACTURER, coded, finish, identity
+from dwarf_cxr.prediction import NOTICE, FilmPrediction, summary_of
+from dwarf_cxr.reporting.overlay import blend, captioned, film_picture, labelled_boxes
+
+
+def overlay(header: Dataset, predicted: FilmPrediction) -> Dataset:
+    """An RGB picture that refers to the film; its upper rows are the film's own pixels.
+
+    BurnedInAnnotation is YES, since words are part of the picture; none of them names the patient.
+
+    Args:
+        header: from `read_header`.
+    """
+    from highdicom.sc import SCImage
+
+    who = identity(header, predicted, "overlay", 9703)
+    spacing = header.get("PixelSpacing")
+    result = SCImage(
+        pixel_array=picture(predicted),
+        photometric_interpretation="RGB",
+        bits_allocated=8,
+        coordinate_system="PATIENT",
+        study_instance_uid=header.StudyInstanceUID,
+        series_instance_uid=who.series_uid,
+        series_number=who.series_number,
+        sop_instance_uid=who.instance_uid,
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        patient_id=header.PatientID,
+        patient_name=header.PatientName,
+        patient_birth_date=header.PatientBirthDate,
+        patient_sex=header.PatientSex,
+        study_id=header.StudyID,
+        accession_number=header.AccessionNumber,
+        study_date=header.StudyDate or None,
+        study_time=header.StudyTime or None,
+        referring_physician_name=header.ReferringPhysicianName or None,
+        pixel_spacing=tuple(map(float, spacing)) if spacing else None,
+        # a stand-in: the constructor wants one, and the film's own, perhaps none, is set below
+        patient_orientation=("L", "F"),
+        series_description=who.description,
+        manufacturer_model_name=who.algorithm,
+        software_versions=who.version,
+        device_serial_number=who.weights_sha256,
+        content_qualification="RESEARCH",
+    )
+    result.copy_patient_and_study_information(header)
+    result.PatientOrientation = header.get("PatientOrientation")
+    result.BurnedInAnnotation = "YES"
+    result.DerivationDescription = f"{who.algorithm} {who.version}; {who.parameters}"[:1024]
+    for name in ("LossyImageCompression", "LossyImageCompressionRatio"):
+        if header.get("LossyImageCompression") == "01" and name in header:
+            result.add(header[name])
+    if header.get("LossyImageCompression") == "01" and "LossyImageCompressionMethod" in header:
+        result.add(header["LossyImageCompressionMethod"])
+    source = _reference(header)
+    source.PurposeOfReferenceCodeSequence = Sequence([coded(SOURCE_IMAGE)])
+    result.SourceImageSequence = Sequence([source])
+    series = Dataset()
+    series.SeriesInstanceUID = header.SeriesInstanceUID
+    series.ReferencedInstanceSequence = Sequence([_reference(header)])
+    result.ReferencedSeriesSequence = Sequence([series])
+    return finish(result)
+
+
+def picture(predicted: FilmPrediction) -> UInt8[np.ndarray, "higher width 3"]:
+    """The film with the maps and boxes of what is called present, and words in a band below it.
+
+    Where maps of several findings overlap, the higher value is shown. The words name the model, not
+    the film's file, whose name may be the patient's.
+    """
+    height, width = predicted.film.grey.shape
+    drawn = film_picture(predicted.film.grey, (width, height))
+    present = [said for said in predicted.findings if said.present]
+    if present:
+        drawn = blend(drawn, np.max([predicted.map_of(said) for said in present], axis=0))
+    drawn = labelled_boxes(drawn, [(said.finding, said.boxes) for said in present])
+    return captioned(drawn, [f"{NOTICE} · {predicted.model.method}", summary_of(predicted)])
+
+
+def _reference(header: Dataset) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = header.SOPClassUID
+    item.ReferencedSOPInstanceUID = header.SOPInstanceUID
+    return item
