@@ -10,6 +10,13 @@ from dwarf_cxr.export.dicom_source import MANUFACTURER, coded, finish, identity
 from dwarf_cxr.prediction import NOTICE, FilmPrediction, summary_of
 from dwarf_cxr.reporting.overlay import blend, captioned, film_picture, labelled_boxes
 
+LOSSY = (
+    "LossyImageCompression",
+    "LossyImageCompressionRatio",
+    "LossyImageCompressionMethod",
+)
+"""What was lost stays lost: these pass from a film to whatever is made of its pixels."""
+
 
 def overlay(header: Dataset, predicted: FilmPrediction) -> Dataset:
     """An RGB picture that refers to the film; its upper rows are the film's own pixels.
@@ -44,7 +51,7 @@ def overlay(header: Dataset, predicted: FilmPrediction) -> Dataset:
         study_time=header.StudyTime or None,
         referring_physician_name=header.ReferringPhysicianName or None,
         pixel_spacing=tuple(map(float, spacing)) if spacing else None,
-        # a stand-in: the constructor wants one, and the film's own, perhaps none, is set below
+        # a stand-in: the constructor wants one, and `finish` sets the film's own, perhaps none
         patient_orientation=("L", "F"),
         series_description=who.description,
         manufacturer_model_name=who.algorithm,
@@ -53,14 +60,12 @@ def overlay(header: Dataset, predicted: FilmPrediction) -> Dataset:
         content_qualification="RESEARCH",
     )
     result.copy_patient_and_study_information(header)
-    result.PatientOrientation = header.get("PatientOrientation")
     result.BurnedInAnnotation = "YES"
     result.DerivationDescription = f"{who.algorithm} {who.version}; {who.parameters}"[:1024]
-    for name in ("LossyImageCompression", "LossyImageCompressionRatio"):
-        if header.get("LossyImageCompression") == "01" and name in header:
-            result.add(header[name])
-    if header.get("LossyImageCompression") == "01" and "LossyImageCompressionMethod" in header:
-        result.add(header["LossyImageCompressionMethod"])
+    if header.get("LossyImageCompression") == "01":
+        for name in LOSSY:
+            if name in header:
+                result.add(header[name])
     source = _reference(header)
     source.PurposeOfReferenceCodeSequence = Sequence([coded(SOURCE_IMAGE)])
     result.SourceImageSequence = Sequence([source])
@@ -68,7 +73,7 @@ def overlay(header: Dataset, predicted: FilmPrediction) -> Dataset:
     series.SeriesInstanceUID = header.SeriesInstanceUID
     series.ReferencedInstanceSequence = Sequence([_reference(header)])
     result.ReferencedSeriesSequence = Sequence([series])
-    return finish(result)
+    return finish(result, header)
 
 
 def picture(predicted: FilmPrediction) -> UInt8[np.ndarray, "higher width 3"]:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 
 from dwarf_cxr.export.codes import long_string
-from dwarf_cxr.export.dicom_source import MANUFACTURER, coding_schemes, finish, identity
+from dwarf_cxr.export.dicom_source import CREATOR, MANUFACTURER, finish, identity
 from dwarf_cxr.prediction import NOTICE, FilmPrediction, FindingPrediction, summary_of
 from dwarf_cxr.reporting.overlay import BOX_COLOURS
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 SHORT_TEXT = 1024
 """Characters that DICOM's ST holds."""
+
+WINDOW = ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction")
 
 
 def presentation(header: Dataset, predicted: FilmPrediction) -> Dataset:
@@ -50,7 +53,7 @@ def presentation(header: Dataset, predicted: FilmPrediction) -> Dataset:
         device_serial_number=who.weights_sha256,
         content_label="RESEARCH_ONLY",
         content_description=who.description,
-        content_creator_name=MANUFACTURER,
+        content_creator_name=CREATOR,
         graphic_layers=[*layers, notice],
         graphic_annotations=[*annotations, _notice(header, predicted, notice)],
         # a presentation state overrides the film's own photometric interpretation
@@ -59,15 +62,63 @@ def presentation(header: Dataset, predicted: FilmPrediction) -> Dataset:
         ),
         series_description=who.description,
         content_qualification="RESEARCH",
-        coding_schemes=coding_schemes(),
     )
-    return finish(result)
+    _display_as_film(result, header)
+    return finish(result, header)
 
 
 def corners(box: Mapping[str, float]) -> Float[np.ndarray, "5 2"]:
     """A box as a closed line, (column, row); (0, 0) is the outer corner of the first pixel."""
     x1, y1, x2, y2 = (box[name] for name in ("x1", "y1", "x2", "y2"))
     return np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2], [x1, y1]], dtype=np.float64)
+
+
+def _display_as_film(result: Dataset, header: Dataset) -> None:
+    """Give the presentation state the film's own modality and VOI transformations.
+
+    highdicom takes the entries of a lookup table for ones of 16 bits, whatever its descriptor says,
+    and the film would be shown dark.
+    """
+    if "ModalityLUTSequence" in header:
+        last = not any(name in header for name in ("VOILUTSequence", "WindowCenter"))
+        tables = [_table(item, header, scaled=last) for item in header.ModalityLUTSequence]
+        result.ModalityLUTSequence = Sequence(tables)
+    voi = Dataset()
+    for name in WINDOW:
+        if name in header:
+            voi.add(header[name])
+    if header.get("VOILUTSequence"):
+        tables = [_table(item, header, scaled=True) for item in header.VOILUTSequence]
+        voi.VOILUTSequence = Sequence(tables)
+    if "SoftcopyVOILUTSequence" in result:
+        del result.SoftcopyVOILUTSequence
+    if voi:
+        result.SoftcopyVOILUTSequence = Sequence([voi])
+
+
+def _table(item: Dataset, header: Dataset, *, scaled: bool) -> Dataset:
+    """A lookup table of 16 bits, as a presentation state wants it, for one of any number.
+
+    Args:
+        scaled: its output is displayed, so that its largest value must become that of 16 bits.
+    """
+    count, first, bits = item.LUTDescriptor
+    count = count or 65536
+    entries = item.LUTData
+    if isinstance(entries, bytes):
+        order = "<" if header.file_meta.TransferSyntaxUID.is_little_endian else ">"
+        wide = len(entries) >= 2 * count
+        entries = np.frombuffer(entries, f"{order}u2" if wide else "u1")
+    values = np.atleast_1d(entries)[:count].astype(np.float64)
+    if scaled:
+        values = np.round(values * (65535 / (2**bits - 1)))
+    table = Dataset()
+    table.add_new("LUTDescriptor", item["LUTDescriptor"].VR, [count % 65536, first, 16])
+    table.add_new("LUTData", "OW", values.astype("<u2").tobytes())
+    for name in ("LUTExplanation", "ModalityLUTType"):
+        if name in item:
+            table.add(item[name])
+    return table
 
 
 def _layer(place: int, said: FindingPrediction) -> "GraphicLayer":

@@ -38,6 +38,7 @@ from dwarf_cxr.prediction import FilmPrediction, FindingPrediction
 if TYPE_CHECKING:
     from highdicom.sr import (
         AlgorithmIdentification,
+        CodedConcept,
         Measurement,
         MeasurementsAndQualitativeEvaluations,
         ObservationContext,
@@ -84,9 +85,11 @@ def report(header: Dataset, predicted: FilmPrediction) -> Dataset:
         device_serial_number=who.weights_sha256,
         series_description=who.description,
         content_qualification="RESEARCH",
-        coding_schemes=coding_schemes(),
+        coding_schemes=coding_schemes(
+            [HIGHEST_MAP_VALUE, *(concept_of(said.finding) for said in predicted.findings)]
+        ),
     )
-    return finish(result)
+    return finish(result, header)
 
 
 def _observer(who: Identity) -> "ObservationContext":

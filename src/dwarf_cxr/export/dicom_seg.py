@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from dwarf_cxr.evaluation.maps import reaches
 from dwarf_cxr.export.codes import ABNORMAL_STRUCTURE, concept_of, long_string
 from dwarf_cxr.export.dicom_source import (
+    CREATOR,
     MANUFACTURER,
     Identity,
     coded,
@@ -88,14 +89,14 @@ def segmentation(header: Dataset, predicted: FilmPrediction, kind: SegmentationK
         max_fractional_value=STEPS,
         content_label="RESEARCH_ONLY",
         content_description=who.description,
-        content_creator_name=MANUFACTURER,
+        content_creator_name=CREATOR,
         pixel_measures=_measures(header),
         omit_empty_frames=False,
         series_description=who.description,
         content_qualification="RESEARCH",
-        coding_schemes=coding_schemes(),
+        coding_schemes=coding_schemes(concept_of(said.finding) for said in findings),
     )
-    return finish(result)
+    return finish(result, header)
 
 
 def _pixels(

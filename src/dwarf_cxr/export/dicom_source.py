@@ -7,6 +7,7 @@ an archive keeps one copy, while anything else that was said gets UIDs of its ow
 
 import json
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from highdicom.sr import CodedConcept
 
 MANUFACTURER = "dwarf-cxr"
+CREATOR = "dwarf-cxr^"
+"""A person's name in form: DICOM gives the creator of a content no other."""
 UNICODE = "ISO_IR 192"
 IDENTIFYING = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 MAY_BE_EMPTY = (
@@ -157,10 +160,12 @@ def coded(concept: Concept) -> "CodedConcept":
     return CodedConcept(concept.value, concept.scheme, concept.meaning)
 
 
-def coding_schemes() -> "list[CodingSchemeIdentificationItem]":
-    """What identifies our own coding scheme in an object that may use it."""
+def coding_schemes(concepts: Iterable[Concept]) -> "list[CodingSchemeIdentificationItem] | None":
+    """What identifies our own coding scheme in an object with these concepts, if it is used."""
     from highdicom.coding_schemes import CodingSchemeIdentificationItem
 
+    if all(concept.scheme != OURS for concept in concepts):
+        return None
     return [
         CodingSchemeIdentificationItem(
             designator=OURS,
@@ -170,9 +175,18 @@ def coding_schemes() -> "list[CodingSchemeIdentificationItem]":
     ]
 
 
-def finish(result: Dataset) -> Dataset:
-    """`result` in Unicode, so that any finding's name and any patient's can be written."""
+def finish(result: Dataset, header: Dataset) -> Dataset:
+    """`result` with what every object about the film has.
+
+    Unicode, so that any finding's name and any patient's can be written; the body part, without
+    which a side would have to be named; which way round the patient is, without a value where the
+    film does not say it.
+    """
     result.SpecificCharacterSet = UNICODE
+    if result.Modality != "SR":
+        result.BodyPartExamined = "CHEST"
+    if "Rows" in result:
+        result.PatientOrientation = header.get("PatientOrientation")
     return result
 
 
@@ -184,5 +198,3 @@ def _parses(kind: type, value: object) -> bool:
     except ValueError:
         return False
     return True
-
-
