@@ -20,6 +20,10 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Prepare, check and look at a data set.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+export_app = typer.Typer(
+    help="Write what a model says in the formats of other systems.", no_args_is_help=True
+)
+app.add_typer(export_app, name="export")
 
 
 MOST_NOTES = 40
@@ -41,6 +45,15 @@ FindingsOption = Annotated[
     typer.Option("--findings", help="Comma-separated names, in the order wanted.", metavar="A,B"),
 ]
 DataOption = Annotated[Path, typer.Option("--data", help="A folder that `data prepare` wrote.")]
+RunArgument = Annotated[Path, typer.Argument(help="A RUN, or a bare model folder.")]
+PromptsOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(help="YAML that maps a finding to the words it is asked with."),
+]
+DicomFilms = Annotated[list[Path], typer.Argument(metavar="IMAGE.dcm", help="DICOM films.")]
+DicomOut = Annotated[
+    Path, typer.Option(help="The folder to write; each film gets a folder of its own in it.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -239,18 +252,25 @@ def compare(
 
 @app.command()
 def predict(
-    run: Annotated[Path, typer.Argument(help="A RUN, or a bare model folder.")],
+    run: RunArgument,
     images: Annotated[list[Path], typer.Argument(help="PNG or JPEG radiographs.")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
     findings: FindingsOption = None,
-    prompts: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="YAML that maps a finding to the words it is asked with."),
-    ] = None,
+    prompts: PromptsOption = None,
     save_maps: Annotated[bool, typer.Option(help="Also write maps.npz.")] = False,
+    dicom: Annotated[
+        bool,
+        typer.Option(
+            "--dicom",
+            help="DICOM films: also write segmentations, overlay, presentation state and report.",
+        ),
+    ] = False,
 ) -> None:
     """Score radiographs and draw where each finding is: JSON, maps, boxes and overlays."""
     from dwarf_cxr.prediction import predict as predict_images
+
+    if dicom:
+        from dwarf_cxr.export.dicom import write_dicom
 
     with _shown_progress() as report:
         predict_images(
@@ -260,9 +280,62 @@ def predict(
             findings=_names(findings),
             prompts=prompts,
             save_maps=save_maps,
+            write_more=write_dicom if dicom else None,
             progress=report,
         )
     typer.echo(str(out / "predictions.json"))
+
+
+@export_app.command()
+def dicom_seg(
+    run: RunArgument,
+    images: DicomFilms,
+    out: DicomOut,
+    fractional: Annotated[
+        bool, typer.Option("--fractional", help="The maps themselves, of every finding.")
+    ] = False,
+    findings: FindingsOption = None,
+    prompts: PromptsOption = None,
+) -> None:
+    """Write DICOM segmentations: where each finding that is called present is."""
+    kind = "segmentation-fractional" if fractional else "segmentation"
+    _export_dicom(kind, run, images, out, findings, prompts)
+
+
+@export_app.command()
+def dicom_overlay(
+    run: RunArgument,
+    images: DicomFilms,
+    out: DicomOut,
+    findings: FindingsOption = None,
+    prompts: PromptsOption = None,
+) -> None:
+    """Write DICOM secondary captures: pictures of the films with the findings drawn on them."""
+    _export_dicom("overlay", run, images, out, findings, prompts)
+
+
+@export_app.command()
+def dicom_presentation(
+    run: RunArgument,
+    images: DicomFilms,
+    out: DicomOut,
+    findings: FindingsOption = None,
+    prompts: PromptsOption = None,
+) -> None:
+    """Write DICOM presentation states: boxes that a viewer lays over the films."""
+    _export_dicom("presentation", run, images, out, findings, prompts)
+
+
+@export_app.command()
+def dicom_report(
+    run: RunArgument,
+    images: DicomFilms,
+    out: DicomOut,
+    findings: FindingsOption = None,
+    prompts: PromptsOption = None,
+) -> None:
+    """Write DICOM structured reports: the score of every finding, and regions."""
+    _export_dicom("report", run, images, out, findings, prompts)
 
 
 @app.command()
@@ -288,6 +361,33 @@ def main() -> None:
             raise
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
+
+
+def _export_dicom(
+    kind: str,
+    run: Path,
+    images: list[Path],
+    out: Path,
+    findings: str | None,
+    prompts: Path | None,
+) -> None:
+    from dwarf_cxr.export.dicom import Kind, export_dicom
+
+    with _shown_progress() as report:
+        files = export_dicom(
+            run,
+            images,
+            out,
+            [Kind(kind)],
+            findings=_names(findings),
+            prompts=prompts,
+            progress=report,
+        )
+    for file in files:
+        typer.echo(str(file))
+    if len(files) < len(images):
+        nothing = len(images) - len(files)
+        typer.echo(f"{nothing} of {len(images)} films: no finding is called present, no file")
 
 
 def _names(findings: str | None) -> list[str] | None:

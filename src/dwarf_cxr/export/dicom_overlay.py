@@ -29,7 +29,7 @@ def overlay(header: Dataset, predicted: FilmPrediction) -> Dataset:
     from highdicom.sc import SCImage
 
     who = identity(header, predicted, "overlay", 9703)
-    spacing = header.get("PixelSpacing")
+    spacing = header.get("PixelSpacing") or None
     result = SCImage(
         pixel_array=picture(predicted),
         photometric_interpretation="RGB",
@@ -50,7 +50,7 @@ def overlay(header: Dataset, predicted: FilmPrediction) -> Dataset:
         study_date=header.StudyDate or None,
         study_time=header.StudyTime or None,
         referring_physician_name=header.ReferringPhysicianName or None,
-        pixel_spacing=tuple(map(float, spacing)) if spacing else None,
+        pixel_spacing=spacing and (float(spacing[0]), float(spacing[1])),
         # a stand-in: the constructor wants one, and `finish` sets the film's own, perhaps none
         patient_orientation=("L", "F"),
         series_description=who.description,

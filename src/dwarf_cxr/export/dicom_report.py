@@ -59,7 +59,9 @@ def report(header: Dataset, predicted: FilmPrediction) -> Dataset:
     from highdicom.sr import ComprehensiveSR, MeasurementReport
 
     who = identity(header, predicted, "report", 9705)
-    groups = []
+    groups: list[
+        MeasurementsAndQualitativeEvaluations | PlanarROIMeasurementsAndQualitativeEvaluations
+    ] = []
     for said in predicted.findings:
         groups.append(_score_group(header, predicted, said, who))
         if said.present:
@@ -183,12 +185,11 @@ def _percent(name: "CodedConcept", share: float) -> "Measurement":
 
 def _algorithm(who: Identity) -> "AlgorithmIdentification":
     from highdicom.sr import AlgorithmIdentification
-    from pydicom.sr.codedict import codes
 
+    # without the family of the algorithm: as a code, readers take it for an evaluation
     return AlgorithmIdentification(
         name=who.algorithm,
         version=who.version,
         parameters=[who.parameters],
-        family=codes.DCM.ArtificialIntelligence,
         manufacturer=MANUFACTURER,
     )
