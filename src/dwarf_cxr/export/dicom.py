@@ -1,6 +1,10 @@
 """DICOM results of films, as files: which kinds there are, and predicting and writing them."""
 
 import enum
+import io
+import logging
+import struct
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +16,7 @@ from dwarf_cxr.export.dicom_presentation import presentation
 from dwarf_cxr.export.dicom_report import report
 from dwarf_cxr.export.dicom_seg import segmentation, segmented_findings
 from dwarf_cxr.export.dicom_source import read_header
-from dwarf_cxr.files import atomic_path
+from dwarf_cxr.files import write_bytes
 from dwarf_cxr.prediction import FilmPrediction, predict_films
 from dwarf_cxr.progress import Report
 
@@ -32,6 +36,9 @@ def make(header: Dataset, predicted: FilmPrediction, kind: Kind) -> Dataset | No
 
     None where there is nothing to make: a segmentation when no finding is called present.
     """
+    # both quote the patient's name where they find it odd
+    logging.getLogger("highdicom").setLevel(logging.CRITICAL + 1)
+    warnings.filterwarnings("ignore", module=r"highdicom\b")
     makers: Mapping[Kind, Callable[[Dataset, FilmPrediction], Dataset | None]] = {
         Kind.SEGMENTATION: _masks,
         Kind.FRACTIONAL: lambda header, predicted: segmentation(header, predicted, "FRACTIONAL"),
@@ -57,20 +64,20 @@ def write_dicom(
     """
     header = read_header(predicted.film)
     try:
-        made = {kind: make(header, predicted, kind) for kind in kinds}
-    except (ValueError, TypeError, KeyError, AttributeError) as fault:
+        made = {kind: _encoded(make(header, predicted, kind)) for kind in kinds}
+    except (ValueError, TypeError, LookupError, AttributeError, struct.error) as fault:
+        # its words are left to --debug: they can quote the patient's name
         raise ImageError(
-            f"{predicted.film.source}: no valid DICOM result can be made about it ({fault}); "
-            "correct its header"
+            f"{predicted.film.source}: no valid DICOM result can be made about it "
+            f"({type(fault).__name__}); correct its header"
         ) from fault
     files = {}
-    for kind, result in made.items():
+    for kind, content in made.items():
         path = folder / f"{kind}.dcm"
-        if result is None:
+        if content is None:
             path.unlink(missing_ok=True)
             continue
-        with atomic_path(path) as temporary:
-            result.save_as(temporary, enforce_file_format=True)
+        write_bytes(path, content)
         files[str(kind)] = path
     return files
 
@@ -111,6 +118,14 @@ def export_dicom(
             f"in {out}:\n{listed}"
         )
     return files
+
+
+def _encoded(result: Dataset | None) -> bytes | None:
+    if result is None:
+        return None
+    stream = io.BytesIO()
+    result.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
 
 
 def _masks(header: Dataset, predicted: FilmPrediction) -> Dataset | None:

@@ -106,7 +106,7 @@ def _table(item: Dataset, header: Dataset, *, scaled: bool) -> Dataset:
     count = count or 65536
     entries = item.LUTData
     if isinstance(entries, bytes):
-        order = "<" if header.file_meta.TransferSyntaxUID.is_little_endian else ">"
+        order = "<" if header.original_encoding[1] else ">"
         wide = len(entries) >= 2 * count
         entries = np.frombuffer(entries, f"{order}u2" if wide else "u1")
     values = np.atleast_1d(entries)[:count].astype(np.float64)

@@ -5,6 +5,7 @@ the film, the model and what the model said, so that repeating a prediction make
 an archive keeps one copy, while anything else that was said gets UIDs of its own.
 """
 
+import io
 import json
 import uuid
 from collections.abc import Iterable
@@ -12,13 +13,13 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 from pydicom.valuerep import DA, TM
 
 from dwarf_cxr import __version__
+from dwarf_cxr.data.dicom import guarded, parse
+from dwarf_cxr.data.images import is_dicom, read_content
 from dwarf_cxr.errors import ImageError
 from dwarf_cxr.export.codes import OURS, Concept, long_string
 from dwarf_cxr.prediction import NOTICE, Film, FilmPrediction
@@ -69,16 +70,16 @@ def read_header(film: Film) -> Dataset:
     also where the film is not.
 
     Raises:
-        ImageError: no DICOM file; UIDs or the frame's size are missing; several frames; colour; or
-            the decoded film is not of the header's size.
+        ImageError: no DICOM file, or a damaged one; UIDs or the frame's size are missing; several
+            frames; colour; or the decoded film is not of the header's size.
     """
     where = str(film.source)
-    try:
-        header = pydicom.dcmread(film.source, stop_before_pixels=True)
-    except InvalidDicomError:
+    content = read_content(film.source)
+    if not is_dicom(content):
         raise ImageError(
             f"{where}: not a DICOM file; DICOM results need a DICOM film, for others leave them out"
-        ) from None
+        )
+    header = guarded(lambda: _parsed(content, where), where)
     missing = [name for name in (*IDENTIFYING, "Rows", "Columns") if not header.get(name)]
     if missing:
         raise ImageError(f"{where}: {', '.join(missing)} missing; results cannot refer to the film")
@@ -94,8 +95,6 @@ def read_header(film: Film) -> Dataset:
             f"{where}: decoded to {film.grey.shape} rows and columns, its header says {size}; "
             "regions would lie elsewhere"
         )
-    header.decode()
-    header.SpecificCharacterSet = UNICODE
     for name in MAY_BE_EMPTY:
         if name not in header:
             setattr(header, name, None)
@@ -188,6 +187,18 @@ def finish(result: Dataset, header: Dataset) -> Dataset:
     if "Rows" in result:
         result.PatientOrientation = header.get("PatientOrientation")
     return result
+
+
+def _parsed(content: bytes, where: str) -> Dataset:
+    header = parse(io.BytesIO(content), where)
+    little_endian = header.original_encoding[1]
+    for name in ("TransferSyntaxUID", "PixelData"):
+        if name in header:
+            delattr(header, name)
+    header.decode()
+    header.SpecificCharacterSet = UNICODE
+    header.set_original_encoding(False, little_endian, [UNICODE])
+    return header
 
 
 def _parses(kind: type, value: object) -> bool:
