@@ -3,6 +3,7 @@ import pydicom
 import pytest
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
+from dwarf_cxr import __version__
 from dwarf_cxr.export.dicom import Kind, write_dicom
 from tests import dicom_files as dicom
 from tests.export.made import (
@@ -60,7 +61,7 @@ def test_words_stand_at_the_boxes_and_below_the_film(film):
     assert list(label.AnchorPoint) == [40, 5]
     (notice,) = found["Research only"].TextObjectSequence
     assert notice.UnformattedTextValue.startswith(
-        "Research only · dwarf · Called present: Effusion"
+        f"Research only · dwarf-cxr {__version__} · dwarf · Called present: Effusion 0.83"
     )
 
 

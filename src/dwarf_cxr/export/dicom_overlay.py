@@ -1,10 +1,13 @@
 """DICOM Secondary Capture: a picture of the film with the findings drawn on it, for any viewer."""
 
+from functools import reduce
+
 import numpy as np
 from jaxtyping import UInt8
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+from dwarf_cxr import __version__
 from dwarf_cxr.export.codes import SOURCE_IMAGE
 from dwarf_cxr.export.dicom_source import MANUFACTURER, coded, finish, identity
 from dwarf_cxr.prediction import NOTICE, FilmPrediction, summary_of
@@ -86,9 +89,10 @@ def picture(predicted: FilmPrediction) -> UInt8[np.ndarray, "higher width 3"]:
     drawn = film_picture(predicted.film.grey, (width, height))
     present = [said for said in predicted.findings if said.present]
     if present:
-        drawn = blend(drawn, np.max([predicted.map_of(said) for said in present], axis=0))
+        drawn = blend(drawn, reduce(np.maximum, map(predicted.map_of, present)))
     drawn = labelled_boxes(drawn, [(said.finding, said.boxes) for said in present])
-    return captioned(drawn, [f"{NOTICE} · {predicted.model.method}", summary_of(predicted)])
+    model = f"{NOTICE} · dwarf-cxr {__version__} · {predicted.model.method}"
+    return captioned(drawn, [model, summary_of(predicted)])
 
 
 def _reference(header: Dataset) -> Dataset:

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+from dwarf_cxr import __version__
 from dwarf_cxr.export.codes import long_string
 from dwarf_cxr.export.dicom_source import CREATOR, MANUFACTURER, finish, identity
 from dwarf_cxr.prediction import NOTICE, FilmPrediction, FindingPrediction, summary_of
@@ -167,7 +168,8 @@ def _notice(
 ) -> "GraphicAnnotation":
     from highdicom.pr import GraphicAnnotation, TextObject
 
-    words = f"{NOTICE} · {predicted.model.method} · {summary_of(predicted)}"
+    model = f"dwarf-cxr {__version__} · {predicted.model.method}"
+    words = f"{NOTICE} · {model} · {summary_of(predicted)}"
     return GraphicAnnotation(
         referenced_images=[header],
         graphic_layer=layer,

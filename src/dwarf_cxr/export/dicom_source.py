@@ -66,8 +66,8 @@ def read_header(film: Film) -> Dataset:
     """The header of the film's DICOM file, without pixels, ready to be referred to.
 
     Texts become Unicode. Required attributes that the file leaves out are there without a value,
-    and dates, times and a sex that break DICOM's own format lose theirs: what is made must be valid
-    also where the film is not.
+    and dates, times and a sex that break DICOM's own format lose theirs: what is made is to be
+    valid also where the film is not. Names and ids stay as they are, since archives match by them.
 
     Raises:
         ImageError: no DICOM file, or a damaged one; UIDs or the frame's size are missing; several
