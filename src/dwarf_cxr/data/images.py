@@ -174,7 +174,7 @@ def image_stem(name: str) -> str:
 
 
 def find_images(root: Path) -> dict[str, tuple[Path, ...]]:
-    """All PNG, JPEG and DICOM files with such a suffix anywhere under `root`, by stem, in sorted order."""
+    """All files under `root` with a suffix of an image, by stem, in sorted order."""
     found: dict[str, list[Path]] = {}
     for folder, subfolders, names in os.walk(root, followlinks=True):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
