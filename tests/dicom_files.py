@@ -151,14 +151,14 @@ def dicom_bytes(
         dataset.RescaleSlope, dataset.RescaleIntercept = rescale
         dataset.RescaleType = "US"
     if modality_lut is not None:
-        dataset.ModalityLUTSequence = [_lut(modality_lut)]
+        dataset.ModalityLUTSequence = [_lut(modality_lut, transfer_syntax)]
         dataset.ModalityLUTSequence[0].ModalityLUTType = "US"
     if window is not None:
         dataset.WindowCenter, dataset.WindowWidth = window.centre, window.width
         if window.function is not None:
             dataset.VOILUTFunction = window.function
     if voi_lut is not None:
-        dataset.VOILUTSequence = [_lut(voi_lut)]
+        dataset.VOILUTSequence = [_lut(voi_lut, transfer_syntax)]
 
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
@@ -235,12 +235,13 @@ def _code(value: str, scheme: str, meaning: str) -> Dataset:
     return code
 
 
-def _lut(lut: Lut) -> Dataset:
+def _lut(lut: Lut, transfer_syntax: uid.UID) -> Dataset:
     item = Dataset()
     kind = "SS" if lut.first < 0 else "US"
+    order = ">u2" if transfer_syntax == BIG_ENDIAN else "<u2"
     item.add_new("LUTDescriptor", kind, [len(lut.entries) % 65536, lut.first, lut.bits])
     item.LUTExplanation = "a table"
-    item.add_new("LUTData", "OW", np.asarray(lut.entries, "<u2").tobytes())
+    item.add_new("LUTData", "OW", np.asarray(lut.entries, order).tobytes())
     return item
 
 
@@ -275,21 +276,32 @@ def _encapsulate(dataset: Dataset, frame: bytes) -> None:
     dataset["PixelData"].is_undefined_length = True
 
 
-def lossless_jpeg(values: np.ndarray, bits: int) -> bytes:
-    """Unsigned values (height, width) as a lossless JPEG stream (process 14, SV1).
+def lossless_jpeg(values: np.ndarray, bits: int, *, predictor: int = 1) -> bytes:
+    """Unsigned values (height, width) as a lossless JPEG stream (process 14).
 
     ITU-T T.81, annex H; every difference has a code of 5 bits and its own bits.
     """
     height, width = values.shape
+    wide = values.astype(np.int64)
+    left, above, corner = wide[1:, :-1], wide[:-1, 1:], wide[:-1, :-1]
     predicted = np.empty((height, width), np.int64)
-    predicted[:, 1:] = values[:, :-1]
-    predicted[1:, 0] = values[:-1, 0]
     predicted[0, 0] = 2 ** (bits - 1)
+    predicted[0, 1:], predicted[1:, 0] = wide[0, :-1], wide[:-1, 0]
+    predicted[1:, 1:] = {
+        1: left,
+        2: above,
+        3: corner,
+        4: left + above - corner,
+        5: left + ((above - corner) >> 1),
+        6: above + ((left - corner) >> 1),
+        7: (left + above) >> 1,
+    }[predictor]
     written = []
-    for difference in (values.astype(np.int64) - predicted).ravel().tolist():
+    differences = ((wide - predicted + 32767) & 0xFFFF) - 32767  # modulo 65536, 32768 at most
+    for difference in differences.ravel().tolist():
         category = abs(difference).bit_length()
         written.append(f"{category:05b}")
-        if category:
+        if 0 < category < 16:
             own = difference if difference > 0 else difference + 2**category - 1
             written.append(f"{own:0{category}b}")
     coded = "".join(written)
@@ -302,7 +314,7 @@ def lossless_jpeg(values: np.ndarray, bits: int) -> bytes:
             b"\xff\xd8",
             _segment(0xC3, frame),
             _segment(0xC4, b"\x00" + code_lengths + bytes(range(17))),
-            _segment(0xDA, b"\x01\x01\x00\x01\x00\x00"),
+            _segment(0xDA, bytes([1, 1, 0, predictor, 0, 0])),
             scan,
             b"\xff\xd9",
         ]

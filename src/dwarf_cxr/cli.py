@@ -37,6 +37,7 @@ class Source(enum.StrEnum):
     CHESTX_DET = "chestx-det"
     COCO = "coco"
     CSV = "csv"
+    DICOM = "dicom"
     SYNTHETIC = "synthetic"
 
 
@@ -76,8 +77,8 @@ def prepare(
     root: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
-            help="The data set's folder (coco: or the JSON file itself; synthetic: films go to "
-            "ROOT/films, by default OUT/films)."
+            help="The data set's folder (coco: or the JSON file itself; dicom: or a DICOMDIR; "
+            "synthetic: films go to ROOT/films, by default OUT/films)."
         ),
     ] = None,
     size: Annotated[int, typer.Option(help="Side of the prepared images in pixels.")] = 224,
@@ -99,6 +100,17 @@ def prepare(
     skip_missing: Annotated[
         bool, typer.Option(help="nih, chestx-det: leave out listed images that are not there.")
     ] = False,
+    labels: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="dicom: CSV of labels by SOPInstanceUID, StudyInstanceUID or path."),
+    ] = None,
+    link_table: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="dicom: who is behind the pseudonyms; stays with you. Default: "
+            "~/.local/share/dwarf-cxr/links.csv."
+        ),
+    ] = None,
 ) -> None:
     """Decode and resize SOURCE once into the folder OUT, which everything else reads."""
     from dwarf_cxr.data.prepare import prepare as prepare_data
@@ -114,7 +126,15 @@ def prepare(
         workers=workers,
         assume_absent=assume_absent,
         skip_missing=skip_missing,
+        findings=_names(findings),
+        labels=labels,
+        link_table=link_table,
     )
+    if source is Source.DICOM:
+        from dwarf_cxr.data.identity import default_link_table
+
+        # errors and tables name files by pseudonym: say where the way back is
+        typer.echo(f"link table, keep it to yourself: {link_table or default_link_table()}")
     data = prepare_data(
         read,
         out,
@@ -253,7 +273,7 @@ def compare(
 @app.command()
 def predict(
     run: RunArgument,
-    images: Annotated[list[Path], typer.Argument(help="PNG or JPEG radiographs.")],
+    images: Annotated[list[Path], typer.Argument(help="PNG, JPEG or DICOM radiographs.")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
     findings: FindingsOption = None,
     prompts: PromptsOption = None,

@@ -198,7 +198,7 @@ def predict_films(
         CheckpointError: no model in `run`, or a damaged one.
     """
     if not images:
-        raise ConfigError("no image is given; name at least one PNG or JPEG file")
+        raise ConfigError("no image is given; name at least one PNG, JPEG or DICOM file")
     judge = _judge(run, findings, prompts)
     names = _unique_names(
         [image_stem(image.name) for image in images], taken=("predictions.json", "maps.npz")

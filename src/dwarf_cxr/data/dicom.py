@@ -17,7 +17,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt8
@@ -132,7 +132,9 @@ def guarded(read: Callable[[], _Value], where: str) -> _Value:
         ) from None
 
 
-def parse(stream: BinaryIO, where: str, *, only: Sequence[int] = ()) -> Dataset:
+def parse(
+    stream: io.BytesIO | io.BufferedReader, where: str, *, only: Sequence[int] = ()
+) -> Dataset:
     """The data set of a DICOM file, with its transfer syntax; call it in `guarded`.
 
     With `only`, tags in front of the pixels, nothing else is read from the file.
@@ -350,6 +352,7 @@ def _grey_of_words(
     if header.signed:
         stored -= (stored >> (bits - 1)) << bits
     padded = _padded(header, words, stored)
+    units: Float64[np.ndarray, "65536"]
     if header.modality_table is not None:
         units = _entries(header.modality_table, stored).astype(np.float64)
     else:

@@ -111,7 +111,7 @@ def _run_lengths(frame: bytes, layout: Layout) -> tuple[Words, int]:
     if planes != layout.bits_allocated // 8:
         raise ValueError("wrong number of planes")
     size = layout.height * layout.width
-    words = np.zeros(size, np.uint8 if planes == 1 else np.uint16)
+    words: np.ndarray = np.zeros(size, np.uint8 if planes == 1 else np.uint16)
     ends = [*offsets[1:planes], len(frame)]
     for first, end in zip(offsets, ends, strict=False):
         plane = np.frombuffer(_packed_bits(frame[first:end], size), np.uint8, size)
@@ -176,7 +176,7 @@ def _jpeg_ls(frame: bytes, layout: Layout) -> tuple[Words, int]:
 
 def _jpeg_2000(frame: bytes, layout: Layout) -> tuple[Words, int]:
     try:
-        import openjpeg
+        import openjpeg.utils
     except ImportError:
         raise MissingCodecError("pylibjpeg-openjpeg") from None
     start = frame.index(b"\xff\x4f\xff\x51")
@@ -186,7 +186,7 @@ def _jpeg_2000(frame: bytes, layout: Layout) -> tuple[Words, int]:
         raise _OtherCodingError(f"of {components} components")
     _check_size((bottom - top, right - left), layout)
     signed, bits = depth >> 7, (depth & 127) + 1
-    words = _as_words(openjpeg.decode_pixel_data(frame, version=2), bits, layout)
+    words = _as_words(openjpeg.utils.decode_pixel_data(frame, version=2), bits, layout)
     if signed and bits < layout.bits_allocated:
         # a negative value becomes that of the whole word, which then holds all its bits
         half = 1 << (bits - 1)
@@ -195,7 +195,7 @@ def _jpeg_2000(frame: bytes, layout: Layout) -> tuple[Words, int]:
     return words, bits
 
 
-def _as_words(decoded: bytes | bytearray, bits: int, layout: Layout) -> Words:
+def _as_words(decoded: bytearray | np.ndarray, bits: int, layout: Layout) -> Words:
     if bits > 16:
         raise _OtherCodingError(f"of {bits} bits")
     kind = np.dtype("u1" if bits <= 8 else "<u2")

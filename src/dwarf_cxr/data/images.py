@@ -53,20 +53,21 @@ def read_grey(path: Path) -> Grey:
     return decode_grey(read_content(path), str(path))
 
 
-def read_content(path: Path) -> bytes:
-    """The bytes of an image file.
+def read_content(path: Path, where: str | None = None) -> bytes:
+    """The bytes of an image file, which errors name by `where` or else by its path.
 
     Raises:
         ImageError: the file is missing, cannot be opened, or is empty.
     """
+    name = where or str(path)
     try:
         content = Path(path).read_bytes()
     except FileNotFoundError:
-        raise ImageError(f"{path}: no such file; restore it or drop its row") from None
+        raise ImageError(f"{name}: no such file; restore it or drop its row") from None
     except OSError as fault:
-        raise ImageError(f"{path}: cannot be read ({fault.strerror})") from None
+        raise ImageError(f"{name}: cannot be read ({fault.strerror})") from None
     if not content:
-        raise ImageError(f"{path}: empty file; fetch it again")
+        raise ImageError(f"{name}: empty file; fetch it again")
     return content
 
 
@@ -174,7 +175,7 @@ def image_stem(name: str) -> str:
 
 
 def find_images(root: Path) -> dict[str, tuple[Path, ...]]:
-    """All PNG, JPEG and DICOM files with such a suffix anywhere under `root`, by stem, in sorted order."""
+    """All files under `root` with a suffix of an image, by stem, in sorted order."""
     found: dict[str, list[Path]] = {}
     for folder, subfolders, names in os.walk(root, followlinks=True):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))

@@ -1,12 +1,13 @@
 """Opening a data set by the name of its format."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from dwarf_cxr.data.records import SourceSet
 from dwarf_cxr.errors import ConfigError
 
-_FOLDERS = ("nih", "chestx-det", "coco", "csv")
+_FOLDERS = ("nih", "chestx-det", "coco", "csv", "dicom")
 """Formats whose tables lie in the data set's own folder."""
 
 
@@ -21,12 +22,16 @@ def read_source(
     workers: int | None = None,
     assume_absent: bool = False,
     skip_missing: bool = False,
+    findings: Sequence[str] | None = None,
+    labels: Path | None = None,
+    link_table: Path | None = None,
 ) -> SourceSet:
     """What the reader of format `name` finds under `root`.
 
     `films`, `seed` and `size` are for `synthetic`, which writes its films to ROOT/films, or to
     OUT/films. `skip_missing` leaves out images that the tables of `nih` and `chestx-det` list but
-    that are not there.
+    that are not there. `labels`, `link_table` and, where there are no labels, `findings` are for
+    `dicom`.
 
     Raises:
         ConfigError: no root, one that does not exist, or one that is `out` itself.
@@ -68,7 +73,20 @@ def read_source(
         from dwarf_cxr.data.table import read_csv
 
         return read_csv(root)
-    raise ConfigError(f"unknown source {name!r}; known: nih, chestx-det, coco, csv, synthetic")
+    if name == "dicom":
+        from dwarf_cxr.data.dicom_folder import read_dicom
+        from dwarf_cxr.data.identity import default_link_table
+
+        links = (link_table or default_link_table()).absolute()
+        if links.resolve().is_relative_to(out.resolve()):
+            raise ConfigError(
+                f"--link-table {links}: it says who the patients are and must not lie in the data "
+                "made from their films; choose a place of your own"
+            )
+        return read_dicom(root, links=links, labels=labels, findings=findings)
+    raise ConfigError(
+        f"unknown source {name!r}; known: nih, chestx-det, coco, csv, dicom, synthetic"
+    )
 
 
 def _coco_file(root: Path) -> Path:
