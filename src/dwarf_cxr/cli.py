@@ -20,7 +20,9 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Prepare, check and look at a data set.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-export_app = typer.Typer(help="Write results in the formats of other tools.", no_args_is_help=True)
+export_app = typer.Typer(
+    help="Write what a model says in the formats of other systems.", no_args_is_help=True
+)
 app.add_typer(export_app, name="export")
 
 
@@ -39,6 +41,7 @@ class Source(enum.StrEnum):
     RSNA = "rsna"
     COCO = "coco"
     CSV = "csv"
+    DICOM = "dicom"
     SYNTHETIC = "synthetic"
 
 
@@ -55,6 +58,15 @@ FindingsOption = Annotated[
     typer.Option("--findings", help="Comma-separated names, in the order wanted.", metavar="A,B"),
 ]
 DataOption = Annotated[Path, typer.Option("--data", help="A folder that `data prepare` wrote.")]
+RunArgument = Annotated[Path, typer.Argument(help="A RUN, or a bare model folder.")]
+PromptsOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(help="YAML that maps a finding to the words it is asked with."),
+]
+DicomFilms = Annotated[list[Path], typer.Argument(metavar="IMAGE.dcm", help="DICOM films.")]
+DicomOut = Annotated[
+    Path, typer.Option(help="The folder to write; each film gets a folder of its own in it.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -77,8 +89,8 @@ def prepare(
     root: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
-            help="The data set's folder (coco: or the JSON file itself; synthetic: films go to "
-            "ROOT/films, by default OUT/films)."
+            help="The data set's folder (coco: or the JSON file itself; dicom: or a DICOMDIR; "
+            "synthetic: films go to ROOT/films, by default OUT/films)."
         ),
     ] = None,
     size: Annotated[int, typer.Option(help="Side of the prepared images in pixels.")] = 224,
@@ -118,6 +130,17 @@ def prepare(
             metavar="shared|YAML",
         ),
     ] = None,
+    labels: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="dicom: CSV of labels by SOPInstanceUID, StudyInstanceUID or path."),
+    ] = None,
+    link_table: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="dicom: who is behind the pseudonyms; stays with you. Default: "
+            "~/.local/share/dwarf-cxr/links.csv."
+        ),
+    ] = None,
 ) -> None:
     """Decode and resize SOURCE once into the folder OUT, which everything else reads."""
     from dwarf_cxr.data.harmonise import harmonise_source
@@ -138,7 +161,15 @@ def prepare(
         skip_missing=skip_missing,
         lateral=lateral,
         uncertain=uncertain.value,
+        findings=_names(findings),
+        labels=labels,
+        link_table=link_table,
     )
+    if source is Source.DICOM:
+        from dwarf_cxr.data.identity import default_link_table
+
+        # errors and tables name files by pseudonym: say where the way back is
+        typer.echo(f"link table, keep it to yourself: {link_table or default_link_table()}")
     if names is not None:
         read = harmonise_source(read, names)
     data = prepare_data(
@@ -295,18 +326,25 @@ def compare(
 
 @app.command()
 def predict(
-    run: Annotated[Path, typer.Argument(help="A RUN, or a bare model folder.")],
-    images: Annotated[list[Path], typer.Argument(help="PNG or JPEG radiographs.")],
+    run: RunArgument,
+    images: Annotated[list[Path], typer.Argument(help="PNG, JPEG or DICOM radiographs.")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
     findings: FindingsOption = None,
-    prompts: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="YAML that maps a finding to the words it is asked with."),
-    ] = None,
+    prompts: PromptsOption = None,
     save_maps: Annotated[bool, typer.Option(help="Also write maps.npz.")] = False,
+    dicom: Annotated[
+        bool,
+        typer.Option(
+            "--dicom",
+            help="DICOM films: also write segmentations, overlay, presentation state and report.",
+        ),
+    ] = False,
 ) -> None:
     """Score radiographs and draw where each finding is: JSON, maps, boxes and overlays."""
     from dwarf_cxr.prediction import predict as predict_images
+
+    if dicom:
+        from dwarf_cxr.export.dicom import write_dicom
 
     with _shown_progress() as report:
         predict_images(
@@ -316,6 +354,7 @@ def predict(
             findings=_names(findings),
             prompts=prompts,
             save_maps=save_maps,
+            write_more=write_dicom if dicom else None,
             progress=report,
         )
     typer.echo(str(out / "predictions.json"))
@@ -342,6 +381,58 @@ def export_chexlocalize(
     typer.echo("\n".join([*lines, str(out / f"segmentations_{split}.json")]))
 
 
+@export_app.command()
+def dicom_seg(
+    run: RunArgument,
+    images: DicomFilms,
+    out: DicomOut,
+    fractional: Annotated[
+        bool, typer.Option("--fractional", help="The maps themselves, of every finding.")
+    ] = False,
+    findings: FindingsOption = None,
+    prompts: PromptsOption = None,
+) -> None:
+    """Write DICOM segmentations: where each finding that is called present is."""
+    kind = "segmentation-fractional" if fractional else "segmentation"
+    _export_dicom(kind, run, images, out, findings, prompts)
+
+
+@export_app.command()
+def dicom_overlay(
+    run: RunArgument,
+    images: DicomFilms,
+    out: DicomOut,
+    findings: FindingsOption = None,
+    prompts: PromptsOption = None,
+) -> None:
+    """Write DICOM secondary captures: pictures of the films with the findings drawn on them."""
+    _export_dicom("overlay", run, images, out, findings, prompts)
+
+
+@export_app.command()
+def dicom_presentation(
+    run: RunArgument,
+    images: DicomFilms,
+    out: DicomOut,
+    findings: FindingsOption = None,
+    prompts: PromptsOption = None,
+) -> None:
+    """Write DICOM presentation states: boxes that a viewer lays over the films."""
+    _export_dicom("presentation", run, images, out, findings, prompts)
+
+
+@export_app.command()
+def dicom_report(
+    run: RunArgument,
+    images: DicomFilms,
+    out: DicomOut,
+    findings: FindingsOption = None,
+    prompts: PromptsOption = None,
+) -> None:
+    """Write DICOM structured reports: the score of every finding, and regions."""
+    _export_dicom("report", run, images, out, findings, prompts)
+
+
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="The folder to write.")] = Path("demo"),
@@ -365,6 +456,33 @@ def main() -> None:
             raise
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
+
+
+def _export_dicom(
+    kind: str,
+    run: Path,
+    images: list[Path],
+    out: Path,
+    findings: str | None,
+    prompts: Path | None,
+) -> None:
+    from dwarf_cxr.export.dicom import Kind, export_dicom
+
+    with _shown_progress() as report:
+        files = export_dicom(
+            run,
+            images,
+            out,
+            [Kind(kind)],
+            findings=_names(findings),
+            prompts=prompts,
+            progress=report,
+        )
+    for file in files:
+        typer.echo(str(file))
+    if len(files) < len(images):
+        nothing = len(images) - len(files)
+        typer.echo(f"{nothing} of {len(images)} films: no finding is called present, no file")
 
 
 def _names(findings: str | None) -> list[str] | None:

@@ -138,10 +138,10 @@ def _source_faults(source: SourceSet) -> list[str]:
     for finding in source.findings:
         if fault := _field_fault(finding):
             faults.append(f"finding {finding!r} {fault}")
-    seen: dict[str, Path] = {}
+    seen: dict[str, str] = {}
     for one in source.radiographs:
-        where = f"image {one.image_id!r} ({str(one.path)!r})"
-        fields = {"image id": one.image_id, "patient id": one.patient_id, "path": str(one.path)}
+        where = f"image {one.image_id!r} ({one.shown!r})"
+        fields = {"image id": one.image_id, "patient id": one.patient_id, "path": one.shown}
         # tables are read without the blanks at a field's rims: those would change an id
         stripped = {"text": (one.text or "").strip()}
         for name, value in (fields | stripped).items():
@@ -151,7 +151,7 @@ def _source_faults(source: SourceSet) -> list[str]:
             faults.append(f"{where}: no image id or no patient id; fill it in")
         if one.image_id in seen:
             faults.append(f"{where}: the same id as {seen[one.image_id]}; ids must differ")
-        seen.setdefault(one.image_id, one.path)
+        seen.setdefault(one.image_id, one.shown)
         named = {*one.labels, *(region.finding for region in one.regions)}
         unknown = sorted(named - set(source.findings))
         if unknown:
@@ -205,10 +205,10 @@ def _decode_all(
     pixels = np.memmap(target, np.uint8, mode, shape=(len(radiographs), size, size))
 
     def decode(index: int) -> _Film:
-        path = radiographs[index].path
+        one = radiographs[index]
         try:
-            content = read_content(path)
-            grey = decode_grey(content, str(path))
+            content = read_content(one.path, one.shown)
+            grey = decode_grey(content, one.shown)
         except ImageError as fault:
             return _Film(fault=str(fault))
         pixels[index] = resize(grey, size)
@@ -266,7 +266,7 @@ def _checked(
     """The regions of every image in its own pixels, and warnings; stops at faults, all listed."""
     image_faults = [film.fault for film in films if film.fault is not None]
     warnings = [
-        f"{one.path}: every pixel is the same; drop it if it is a failed export"
+        f"{one.shown}: every pixel is the same; drop it if it is a failed export"
         for one, film in zip(radiographs, films, strict=True)
         if film.constant
     ]
@@ -301,7 +301,7 @@ def _repeated_images(
         other = first.setdefault(film.sha256, index)
         if other == index:
             continue
-        pair = f"{radiographs[index].path}: the same file as {radiographs[other].path}"
+        pair = f"{radiographs[index].shown}: the same file as {radiographs[other].shown}"
         if splits[other] == splits[index]:
             warnings.append(f"{pair}; drop one of them")
         else:
@@ -382,7 +382,7 @@ def _write_tables(
     images = []
     for one, film, split, drawn in zip(radiographs, films, splits, regions, strict=True):
         width, height = film.frame
-        original = str(one.path.absolute())
+        original = one.alias or str(one.path.absolute())
         row: dict[str, Any] = {
             "image_id": one.image_id,
             "patient_id": one.patient_id,

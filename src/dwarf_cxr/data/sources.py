@@ -1,12 +1,23 @@
 """Opening a data set by the name of its format."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from dwarf_cxr.data.records import SourceSet
 from dwarf_cxr.errors import ConfigError
 
-_FOLDERS = ("nih", "chestx-det", "vindr", "rsna", "chexlocalize", "chexpert-boxes", "coco", "csv")
+_FOLDERS = (
+    "nih",
+    "chestx-det",
+    "vindr",
+    "rsna",
+    "chexlocalize",
+    "chexpert-boxes",
+    "coco",
+    "csv",
+    "dicom",
+)
 """Formats whose tables lie in the data set's own folder."""
 
 
@@ -23,13 +34,17 @@ def read_source(
     skip_missing: bool = False,
     lateral: bool = False,
     uncertain: Literal["ignore", "absent", "present"] = "ignore",
+    findings: Sequence[str] | None = None,
+    labels: Path | None = None,
+    link_table: Path | None = None,
 ) -> SourceSet:
     """What the reader of format `name` finds under `root`.
 
     `films`, `seed` and `size` are for `synthetic`, which writes its films to ROOT/films, or to
     OUT/films. `skip_missing` leaves out images that the tables of a public set list but that are
     not there. `lateral` keeps the lateral views of `chexlocalize` and `chexpert-boxes`, `uncertain`
-    says what an uncertain label of the latter becomes.
+    says what an uncertain label of the latter becomes. `labels`, `link_table` and, where there are no labels, `findings` are for
+    `dicom`.
 
     Raises:
         ConfigError: no root, one that does not exist, or one that is `out` itself.
@@ -93,6 +108,17 @@ def read_source(
         from dwarf_cxr.data.table import read_csv
 
         return read_csv(root)
+    if name == "dicom":
+        from dwarf_cxr.data.dicom_folder import read_dicom
+        from dwarf_cxr.data.identity import default_link_table
+
+        links = (link_table or default_link_table()).absolute()
+        if links.resolve().is_relative_to(out.resolve()):
+            raise ConfigError(
+                f"--link-table {links}: it says who the patients are and must not lie in the data "
+                "made from their films; choose a place of your own"
+            )
+        return read_dicom(root, links=links, labels=labels, findings=findings)
     raise ConfigError(f"unknown source {name!r}; known: {', '.join(_FOLDERS)}, synthetic")
 
 

@@ -1,1 +1,1 @@
-"""Writing maps and models in the formats of other tools."""
+"""Results for other systems: DICOM objects."""
