@@ -86,11 +86,20 @@ def prepare(
     skip_missing: Annotated[
         bool, typer.Option(help="nih, chestx-det: leave out listed images that are not there.")
     ] = False,
+    official_splits: Annotated[
+        bool,
+        typer.Option(
+            "--official-splits",
+            help="nih: split by its official lists; that of test holds nearly all boxes.",
+        ),
+    ] = False,
 ) -> None:
     """Decode and resize SOURCE once into the folder OUT, which everything else reads."""
     from dwarf_cxr.data.prepare import prepare as prepare_data
     from dwarf_cxr.data.sources import read_source
 
+    if splits is not None and official_splits:
+        raise typer.BadParameter("give either --splits or --official-splits")
     read = read_source(
         source.value,
         root,
@@ -101,6 +110,7 @@ def prepare(
         workers=workers,
         assume_absent=assume_absent,
         skip_missing=skip_missing,
+        official_splits=official_splits,
     )
     data = prepare_data(
         read,

@@ -6,6 +6,7 @@ import pytest
 
 from dwarf_cxr.data.sources import read_source
 from dwarf_cxr.errors import ConfigError, DataError
+from tests.data.made_nih import MadeFilm, write_nih
 
 
 def write_coco(path, draw):
@@ -40,6 +41,15 @@ def test_listed_images_can_be_left_out(tmp_path, draw):
         read_source("nih", tmp_path, out=tmp_path / "data")
     found = read_source("nih", tmp_path, out=tmp_path / "data", skip_missing=True)
     assert [one.image_id for one in found.radiographs] == ["1"]
+
+
+def test_official_splits_are_those_of_nih(tmp_path):
+    film = MadeFilm(2, labels="Mass", in_list="test")
+    write_nih(tmp_path / "nih", (MadeFilm(1), film), year="v2020")
+    found = read_source("nih", tmp_path / "nih", out=tmp_path / "d", official_splits=True)
+    assert [one.split for one in found.radiographs] == ["train", "test"]
+    with pytest.raises(ConfigError, match="--official-splits is for nih"):
+        read_source("csv", tmp_path / "nih", out=tmp_path / "d", official_splits=True)
 
 
 def test_synthetic_films_go_beside_the_data(tmp_path):

@@ -21,15 +21,17 @@ def read_source(
     workers: int | None = None,
     assume_absent: bool = False,
     skip_missing: bool = False,
+    official_splits: bool = False,
 ) -> SourceSet:
     """What the reader of format `name` finds under `root`.
 
     `films`, `seed` and `size` are for `synthetic`, which writes its films to ROOT/films, or to
     OUT/films. `skip_missing` leaves out images that the tables of `nih` and `chestx-det` list but
-    that are not there.
+    that are not there. `official_splits` takes the splits of the official lists of `nih`.
 
     Raises:
-        ConfigError: no root, one that does not exist, or one that is `out` itself.
+        ConfigError: no root, one that does not exist, or one that is `out` itself; an option that
+            the format does not have.
         DataError: the data set has faults.
     """
     if name == "synthetic":
@@ -51,11 +53,13 @@ def read_source(
             f"--out {out}: the data set itself lies there, and its tables would be written over; "
             "choose another folder"
         )
+    if official_splits and name != "nih":
+        raise ConfigError(f"data prepare {name}: --official-splits is for nih; leave it out")
     missing: Literal["error", "skip"] = "skip" if skip_missing else "error"
     if name == "nih":
         from dwarf_cxr.data.nih import read_nih
 
-        return read_nih(root, missing=missing)
+        return read_nih(root, missing=missing, official_splits=official_splits)
     if name == "chestx-det":
         from dwarf_cxr.data.chest_det import read_chest_det
 
