@@ -31,6 +31,8 @@ class Source(enum.StrEnum):
 
     NIH = "nih"
     CHESTX_DET = "chestx-det"
+    OPENI = "openi"
+    COVID = "covid"
     COCO = "coco"
     CSV = "csv"
     SYNTHETIC = "synthetic"
@@ -84,7 +86,7 @@ def prepare(
         bool, typer.Option(help="coco: an image without a finding's region does not have it.")
     ] = False,
     skip_missing: Annotated[
-        bool, typer.Option(help="nih, chestx-det: leave out listed images that are not there.")
+        bool, typer.Option(help="Public sets: leave out listed images that are not there.")
     ] = False,
     official_splits: Annotated[
         bool,
@@ -92,6 +94,10 @@ def prepare(
             "--official-splits",
             help="nih: split by its official lists; that of test holds nearly all boxes.",
         ),
+    ] = False,
+    lateral: Annotated[bool, typer.Option(help="openi, covid: keep the lateral views.")] = False,
+    unknown_views: Annotated[
+        bool, typer.Option(help="openi, covid: keep films whose view no table tells.")
     ] = False,
 ) -> None:
     """Decode and resize SOURCE once into the folder OUT, which everything else reads."""
@@ -111,6 +117,8 @@ def prepare(
         assume_absent=assume_absent,
         skip_missing=skip_missing,
         official_splits=official_splits,
+        lateral=lateral,
+        unknown_views=unknown_views,
     )
     data = prepare_data(
         read,

@@ -127,5 +127,5 @@ def test_the_check_sees_regions_that_lie_elsewhere(tmp_path):
         region = dataclasses.replace(one.regions[0], shape=box)
         moved = dataclasses.replace(one, regions=(region,), region_frame=frame)
         elsewhere = dataclasses.replace(source, radiographs=(moved,))
-        with pytest.raises(AssertionError, match="outside the outline|pixels off"):
+        with pytest.raises(AssertionError, match=r"outside the outline|pixels off"):
             assert_outlines_enclose_what_is_bright(elsewhere, tmp_path / name)

@@ -6,7 +6,7 @@ from typing import Literal
 from dwarf_cxr.data.records import SourceSet
 from dwarf_cxr.errors import ConfigError
 
-_FOLDERS = ("nih", "chestx-det", "coco", "csv")
+_FOLDERS = ("nih", "chestx-det", "openi", "covid", "coco", "csv")
 """Formats whose tables lie in the data set's own folder."""
 
 
@@ -22,12 +22,15 @@ def read_source(
     assume_absent: bool = False,
     skip_missing: bool = False,
     official_splits: bool = False,
+    lateral: bool = False,
+    unknown_views: bool = False,
 ) -> SourceSet:
     """What the reader of format `name` finds under `root`.
 
     `films`, `seed` and `size` are for `synthetic`, which writes its films to ROOT/films, or to
-    OUT/films. `skip_missing` leaves out images that the tables of `nih` and `chestx-det` list but
-    that are not there. `official_splits` takes the splits of the official lists of `nih`.
+    OUT/films. `skip_missing` leaves out images that the tables of a public set list but that are
+    not there. `official_splits` takes the splits of the official lists of `nih`. `lateral` and
+    `unknown_views` also take the films of `openi` and `covid` that are not known to be frontal.
 
     Raises:
         ConfigError: no root, one that does not exist, or one that is `out` itself; an option that
@@ -64,6 +67,14 @@ def read_source(
         from dwarf_cxr.data.chest_det import read_chest_det
 
         return read_chest_det(root, missing=missing)
+    if name == "openi":
+        from dwarf_cxr.data.openi import read_openi
+
+        return read_openi(root, missing=missing, lateral=lateral, unknown_views=unknown_views)
+    if name == "covid":
+        from dwarf_cxr.data.covid import read_covid
+
+        return read_covid(root, missing=missing, lateral=lateral, unknown_views=unknown_views)
     if name == "coco":
         from dwarf_cxr.data.coco import read_coco
 
@@ -72,7 +83,7 @@ def read_source(
         from dwarf_cxr.data.table import read_csv
 
         return read_csv(root)
-    raise ConfigError(f"unknown source {name!r}; known: nih, chestx-det, coco, csv, synthetic")
+    raise ConfigError(f"unknown source {name!r}; known: {', '.join(_FOLDERS)}, synthetic")
 
 
 def _coco_file(root: Path) -> Path:
