@@ -226,7 +226,7 @@ def _labels_by_line(
 def _files_of(
     root: Path, table: Table, rows: list[Row], columns: _Columns
 ) -> dict[int, Path | None]:
-    """The image of each row, by line: where the table says, or elsewhere by the stem of its name."""
+    """The image of each row, by line: where the table says, or elsewhere by its name's stem."""
     images = find_images(root)
     files: dict[int, Path | None] = {}
     faults = []

@@ -1,10 +1,10 @@
 """A user's own radiographs as CSV tables.
 
 `images.csv`, one row per radiograph: `image_id` or `path` or both, `patient_id`, optionally
-`split` (train, val, test) and `text` (or `report_text`), and one column per finding. A label is 1 (present),
-0 (absent) or empty (never assessed) and nothing else: -1, 0.5 or "nan" are refused, because every
-tool means something different by them. The columns of `dwarf data prepare`'s own images.csv are
-understood too; `source` then is the path.
+`split` (train, val, test) and `text` (or `report_text`), and one column per finding. A label is 1
+(present), 0 (absent) or empty (never assessed) and nothing else: -1, 0.5 or "nan" are refused,
+because every tool means something different by them. The columns of `dwarf data prepare`'s own
+images.csv are understood too; `source` then is the path.
 
 `regions.csv`, if there is one, one row per box: `image_id`, `finding`, `x1`, `y1`, `x2`, `y2` in
 pixels of the image file, optionally `annotator`.

@@ -1,10 +1,16 @@
 """Which views of the chest a data set's films are, and which of them are taken."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 View = Literal["frontal", "lateral", "unknown"]
+
+_WORDS: Mapping[View, str] = {
+    "frontal": "known to be frontal",
+    "lateral": "lateral",
+    "unknown": "of a view that no table tells",
+}
 
 
 def chosen_views(*, lateral: bool, unknown_views: bool) -> frozenset[View]:
@@ -22,10 +28,6 @@ def views_note(views: Collection[View], chosen: frozenset[View]) -> str:
     counts = Counter(views)
     parts = [
         f"{counts[view]} {words}, {'taken' if view in chosen else 'left out'}"
-        for view, words in (
-            ("frontal", "known to be frontal"),
-            ("lateral", "lateral"),
-            ("unknown", "of a view that no table tells"),
-        )
+        for view, words in _WORDS.items()
     ]
     return f"views of {len(views)} films: {'; '.join(parts)}"
