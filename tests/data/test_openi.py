@@ -76,7 +76,7 @@ def test_projections_go_before_the_dicom_table(tmp_path):
     (root / "indiana_projections.csv").write_text(
         "uid,filename,projection\n"
         "10,10_IM-1-1001.dcm.png,Lateral\n"
-        "10,10_IM-1-2001.dcm.png,Frontal\n"
+        "10,10_IM-1-2001.dcm.png,frontal\n"
         "1,1_IM-0001-1001.dcm.png,Lateral\n"
     )
     found = [one.image_id for one in read_openi(root).radiographs]

@@ -353,8 +353,8 @@ def _called_by_projections(root: Path) -> dict[str, View]:
     faults = []
     for row in table.rows:
         projection = row.fields["projection"]
-        if projection in PROJECTIONS:
-            views[_film(row.fields["filename"])] = PROJECTIONS[projection]
+        if projection.capitalize() in PROJECTIONS:
+            views[_film(row.fields["filename"])] = PROJECTIONS[projection.capitalize()]
         else:
             faults.append(
                 f"{path}, line {row.line}: unknown projection {projection!r}; write "
