@@ -35,10 +35,12 @@ class Source(enum.StrEnum):
 
     NIH = "nih"
     CHESTX_DET = "chestx-det"
-    CHEXLOCALIZE = "chexlocalize"
-    CHEXPERT_BOXES = "chexpert-boxes"
     VINDR = "vindr"
     RSNA = "rsna"
+    CHEXLOCALIZE = "chexlocalize"
+    CHEXPERT_BOXES = "chexpert-boxes"
+    OPENI = "openi"
+    COVID = "covid"
     COCO = "coco"
     CSV = "csv"
     DICOM = "dicom"
@@ -116,8 +118,16 @@ def prepare(
     skip_missing: Annotated[
         bool, typer.Option(help="Public sets: leave out listed images that are not there.")
     ] = False,
+    official_splits: Annotated[
+        bool,
+        typer.Option(help="nih: split by its official lists; that of test holds nearly all boxes."),
+    ] = False,
+    unknown_views: Annotated[
+        bool, typer.Option(help="openi, covid: keep films whose view no table tells.")
+    ] = False,
     lateral: Annotated[
-        bool, typer.Option(help="chexlocalize, chexpert-boxes: keep the lateral views.")
+        bool,
+        typer.Option(help="chexlocalize, chexpert-boxes, openi, covid: keep the lateral views."),
     ] = False,
     uncertain: Annotated[
         Uncertain, typer.Option(help="chexpert-boxes: what an uncertain label becomes.")
@@ -146,24 +156,30 @@ def prepare(
     from dwarf_cxr.data.harmonise import harmonise_source
     from dwarf_cxr.data.label_map import load_label_map
     from dwarf_cxr.data.prepare import prepare as prepare_data
-    from dwarf_cxr.data.sources import read_source
+    from dwarf_cxr.data.sources import ReadOptions, read_source
 
+    if splits is not None and official_splits:
+        raise typer.BadParameter("give either --splits or --official-splits")
     names = None if label_map is None else load_label_map(label_map)
     read = read_source(
         source.value,
         root,
         out=out,
+        options=ReadOptions(
+            skip_missing=skip_missing,
+            official_splits=official_splits,
+            lateral=lateral,
+            unknown_views=unknown_views,
+            uncertain=uncertain.value,
+            assume_absent=assume_absent,
+            labels=labels,
+            link_table=link_table,
+        ),
+        findings=_names(findings),
         size=size,
         films=films,
         seed=seed,
         workers=workers,
-        assume_absent=assume_absent,
-        skip_missing=skip_missing,
-        lateral=lateral,
-        uncertain=uncertain.value,
-        findings=_names(findings),
-        labels=labels,
-        link_table=link_table,
     )
     if source is Source.DICOM:
         from dwarf_cxr.data.identity import default_link_table
@@ -485,10 +501,10 @@ def _export_dicom(
         typer.echo(f"{nothing} of {len(images)} films: no finding is called present, no file")
 
 
-def _names(findings: str | None) -> list[str] | None:
+def _names(findings: str | None) -> tuple[str, ...] | None:
     if findings is None:
         return None
-    return [name.strip() for name in findings.split(",") if name.strip()]
+    return tuple(name.strip() for name in findings.split(",") if name.strip())
 
 
 def _shown_progress():  # type: ignore[no-untyped-def]

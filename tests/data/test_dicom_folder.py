@@ -16,7 +16,7 @@ from dwarf_cxr import cli
 from dwarf_cxr.data.check import check
 from dwarf_cxr.data.dicom_folder import read_dicom
 from dwarf_cxr.data.prepare import prepare
-from dwarf_cxr.data.sources import read_source
+from dwarf_cxr.data.sources import ReadOptions, read_source
 from dwarf_cxr.errors import ConfigError, DataError, DwarfError
 from tests import dicom_files as dicom
 
@@ -244,9 +244,8 @@ def test_a_dicomdir_that_leads_elsewhere_or_nowhere_is_refused(disc, links, expo
 
 def test_a_link_table_inside_the_data_is_refused(export, tmp_path):
     with pytest.raises(ConfigError, match="must not lie in the data"):
-        read_source(
-            "dicom", export, out=tmp_path / "d", link_table=tmp_path / "d" / "x.csv", findings=["A"]
-        )
+        inside = ReadOptions(link_table=tmp_path / "d" / "x.csv")
+        read_source("dicom", export, out=tmp_path / "d", options=inside, findings=("A",))
 
 
 def run_cli(monkeypatch, capsys, *words: str) -> tuple[int, str]:

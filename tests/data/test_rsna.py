@@ -5,7 +5,7 @@ import pytest
 from dwarf_cxr.data.prepare import prepare
 from dwarf_cxr.data.records import Box
 from dwarf_cxr.data.rsna import read_rsna
-from dwarf_cxr.data.sources import read_source
+from dwarf_cxr.data.sources import ReadOptions, read_source
 from dwarf_cxr.errors import DataError
 from tests.data.made_rsna import OTHER, write_by_nih_name, write_challenge, write_mapping
 
@@ -156,7 +156,7 @@ def test_images_in_one_table_only_are_counted(root):
 
 def test_the_command_line_finds_the_reader_by_its_name(root, tmp_path):
     (root / "stage_2_train_images" / "00313ee0-9eaa.jpg").unlink()
-    data = read_source("rsna", root, out=tmp_path / "data", skip_missing=True)
+    data = read_source("rsna", root, out=tmp_path / "data", options=ReadOptions(skip_missing=True))
     assert len(data.radiographs) == 3
 
 

@@ -7,7 +7,7 @@ import pytest
 from dwarf_cxr.data import vindr
 from dwarf_cxr.data.prepare import prepare
 from dwarf_cxr.data.records import Box, Region
-from dwarf_cxr.data.sources import read_source
+from dwarf_cxr.data.sources import ReadOptions, read_source
 from dwarf_cxr.data.vindr import CONSENSUS, read_vindr, read_vindr_raters
 from dwarf_cxr.errors import DataError
 from tests.data.made_vindr import (
@@ -336,7 +336,7 @@ def test_one_split_alone_and_labels_without_boxes(root):
 
 def test_the_command_line_finds_the_reader_by_its_name(root, tmp_path):
     (root / "train" / "bb22.png").unlink()
-    data = read_source("vindr", root, out=tmp_path / "data", skip_missing=True)
+    data = read_source("vindr", root, out=tmp_path / "data", options=ReadOptions(skip_missing=True))
     assert len(data.radiographs) == 5
 
 

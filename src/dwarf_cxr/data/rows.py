@@ -1,7 +1,9 @@
 """Reading CSV tables of unknown origin: byte order marks, line ends, encodings, ragged rows."""
 
 import csv
+import gzip
 import io
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,13 +30,13 @@ class Table:
 
 
 def read_table(path: Path, required: Sequence[str] = ()) -> Table:
-    """Parse a UTF-8 CSV file, with or without byte order mark, with any line ends.
+    """Parse a UTF-8 CSV file, with or without byte order mark, with any line ends; `.gz` too.
 
     Empty lines and empty columns at the right are dropped.
 
     Raises:
-        DataError: the file is missing, empty, not UTF-8 or ragged, names a column twice, or lacks
-            a `required` column; names the file and the line.
+        DataError: the file is missing, empty, damaged, not UTF-8 or ragged, names a column twice,
+            or lacks a `required` column; names the file and the line.
     """
     path = Path(path)
     try:
@@ -43,6 +45,11 @@ def read_table(path: Path, required: Sequence[str] = ()) -> Table:
         raise DataError(f"{path}: no such file") from None
     except OSError as fault:
         raise DataError(f"{path}: cannot be read ({fault.strerror})") from None
+    if path.suffix == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as fault:
+            raise DataError(f"{path}: damaged archive ({fault}); fetch it again") from None
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as fault:
