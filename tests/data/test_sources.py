@@ -47,7 +47,7 @@ def test_synthetic_films_go_beside_the_data(tmp_path):
     assert {one.path.parent for one in found.radiographs} == {tmp_path / "data" / "films"}
 
 
-@pytest.mark.parametrize("name", ["nih", "chestx-det", "coco", "csv"])
+@pytest.mark.parametrize("name", ["nih", "chestx-det", "coco", "csv", "dicom"])
 def test_a_root_is_needed_and_must_exist(name, tmp_path):
     with pytest.raises(ConfigError, match="--root"):
         read_source(name, None, out=tmp_path / "data")
@@ -56,11 +56,11 @@ def test_a_root_is_needed_and_must_exist(name, tmp_path):
 
 
 def test_an_unknown_format_lists_the_known_ones(tmp_path):
-    with pytest.raises(ConfigError, match="nih, chestx-det, coco, csv, synthetic"):
+    with pytest.raises(ConfigError, match="nih, chestx-det, coco, csv, dicom, synthetic"):
         read_source("dicom-ish", tmp_path, out=tmp_path)
 
 
-@pytest.mark.parametrize("name", ["nih", "chestx-det", "coco", "csv"])
+@pytest.mark.parametrize("name", ["nih", "chestx-det", "coco", "csv", "dicom"])
 def test_a_data_set_is_never_written_over(tmp_path, name):
     (tmp_path / "images.csv").write_text("image_id,patient_id,Mass\n")
     for same in (tmp_path, tmp_path / "films" / ".."):
