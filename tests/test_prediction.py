@@ -13,6 +13,7 @@ from dwarf_cxr.errors import CheckpointError, ConfigError, ImageError
 from dwarf_cxr.models.checkpoint import load_model, save_model
 from dwarf_cxr.models.vlm import build_classifier
 from dwarf_cxr.prediction import boxes_of, picture_names, predict, read_prompts
+from tests import dicom_files
 from tests.reporting.made import FINDINGS, ODD, SIZE, tiny_model, write_data
 from tests.tiny import card_for, settings, write_bert, write_vit
 
@@ -312,3 +313,26 @@ def test_maps_of_an_earlier_call_do_not_stay_beside_other_predictions(model_fold
     assert (tmp_path / "out" / "maps.npz").is_file()
     predict(model_folder, films[1:], tmp_path / "out")
     assert not (tmp_path / "out" / "maps.npz").exists()
+
+
+def test_a_dicom_film_is_answered_as_its_png(model_folder, tmp_path):
+    stored = dicom_files.film(70, 93)
+    png, dcm = tmp_path / "in" / "film.png", tmp_path / "in" / "study" / "film.dcm"
+    dcm.parent.mkdir(parents=True)
+    cv2.imwrite(str(png), stored)
+    dcm.write_bytes(
+        dicom_files.dicom_bytes(
+            4095 - stored, photometric="MONOCHROME1", patient_name="SMITH^JOHN", patient_id="4711"
+        )
+    )
+    out = tmp_path / "out"
+    predict(model_folder, [png, dcm], out)
+    first, second = predictions(out)["images"]
+    assert (second["width"], second["height"]) == (93, 70)
+    assert second["overlay"] == "film-2/overlay.png"
+    for finding in FINDINGS:
+        scores = [image["findings"][finding]["score"] for image in (first, second)]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+    for path in out.rglob("*.*"):
+        content = path.read_bytes()
+        assert b"SMITH" not in content

@@ -5,6 +5,7 @@ decoded, so that a small file cannot unpack to any size.
 """
 
 import io
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -82,7 +83,10 @@ def _name_of(transfer_syntax: str) -> str:
     from pydicom.uid import UID
 
     name = UID(transfer_syntax).name
-    return f"{name} ({transfer_syntax})" if name != transfer_syntax else transfer_syntax[:64]
+    if name != transfer_syntax:
+        return f"{name} ({transfer_syntax})"
+    # a damaged file may have anything there
+    return transfer_syntax if re.fullmatch(r"[\d.]{1,64}", transfer_syntax) else "something unknown"
 
 
 def _native(pixel_data: bytes, transfer_syntax: str, layout: Layout, where: str) -> Words:
