@@ -243,8 +243,8 @@ def test_a_dicomdir_that_leads_elsewhere_or_nowhere_is_refused(disc, links, expo
 
 
 def test_a_link_table_inside_the_data_is_refused(export, tmp_path):
+    inside = ReadOptions(link_table=tmp_path / "d" / "x.csv")
     with pytest.raises(ConfigError, match="must not lie in the data"):
-        inside = ReadOptions(link_table=tmp_path / "d" / "x.csv")
         read_source("dicom", export, out=tmp_path / "d", options=inside, findings=("A",))
 
 
