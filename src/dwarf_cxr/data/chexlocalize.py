@@ -33,9 +33,8 @@ from dwarf_cxr.data.chexpert import (
     view_of_id,
 )
 from dwarf_cxr.data.geometry import Frame, area, decompress_counts, fault_of
-from dwarf_cxr.data.images import only_image
+from dwarf_cxr.data.images import left_out, only_image
 from dwarf_cxr.data.records import Finding, Mask, Polygon, Radiograph, Region, SourceSet
-from dwarf_cxr.data.rows import listed
 from dwarf_cxr.errors import DataError
 from dwarf_cxr.files import read_json
 from dwarf_cxr.findings import CHEXLOCALIZE_10, CHEXPERT_13
@@ -118,14 +117,7 @@ def read_chexlocalize(
         notes.append(f"{laterals} lateral views kept")
     images = find_views(root)
     absent = [one.view.image_id for _, one in rows if one.view.image_id not in images]
-    if absent:
-        what = f"{len(absent)} of {len(rows)} listed views are not under {root}"
-        if missing == "error" or len(absent) == len(rows):
-            raise DataError(
-                f"{what}: {listed(absent)}; unpack them there, or use --skip-missing to leave "
-                f"them out"
-            )
-        notes.append(f"{what}; left out")
+    notes += left_out(absent, len(rows), "listed views", root, missing)
     radiographs = []
     for split, one in rows:
         image = only_image(one.view.image_id, images)

@@ -35,7 +35,7 @@ from dwarf_cxr.data.chexpert import (
     view_of_path,
 )
 from dwarf_cxr.data.geometry import fault_of
-from dwarf_cxr.data.images import only_image
+from dwarf_cxr.data.images import left_out, only_image
 from dwarf_cxr.data.records import Box, Finding, Radiograph, Region, SourceSet
 from dwarf_cxr.data.rows import listed
 from dwarf_cxr.errors import DataError
@@ -119,14 +119,7 @@ def read_chexpert_boxes(
     labelled = _read_labels(root, path, boxed)
     images = find_views(root)
     absent = [one.view.image_id for one in boxed if one.view.image_id not in images]
-    if absent:
-        what = f"{len(absent)} of {len(boxed)} boxed views are not under {root}"
-        if missing == "error" or len(absent) == len(boxed):
-            raise DataError(
-                f"{what}: {listed(absent)}; unpack them there, or use --skip-missing to leave "
-                f"them out"
-            )
-        notes.append(f"{what}; left out")
+    notes += left_out(absent, len(boxed), "boxed views", root, missing)
     radiographs = []
     for one in boxed:
         image = only_image(one.view.image_id, images)

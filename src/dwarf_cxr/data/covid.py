@@ -27,9 +27,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dwarf_cxr.data.images import find_images, image_stem, only_image
+from dwarf_cxr.data.images import find_images, image_stem, left_out, only_image
 from dwarf_cxr.data.records import Finding, Radiograph, SourceSet
-from dwarf_cxr.data.rows import Row, Table, listed, read_table
+from dwarf_cxr.data.rows import Row, Table, read_table
 from dwarf_cxr.data.views import View, chosen_views, views_note
 from dwarf_cxr.errors import DataError, DwarfError
 
@@ -117,13 +117,7 @@ def read_covid(
     absent = [row.fields[columns.file] for row in wanted if files.get(row.line) is None]
     if not wanted:
         raise DataError(f"{table.path}: lists no radiograph of the views asked for")
-    if absent:
-        what = f"{len(absent)} of {len(wanted)} images of {table.path} are not under {root}"
-        if missing == "error" or len(absent) == len(wanted):
-            raise DataError(
-                f"{what}: {listed(absent)}; restore them, or use --skip-missing to leave them out"
-            )
-        notes.append(f"{what}; left out")
+    notes += left_out(absent, len(wanted), f"images of {table.path}", root, missing)
     found = [(row, path) for row in wanted if (path := files.get(row.line)) is not None]
     if columns.licence is not None:
         licences = Counter(row.fields[columns.licence] or "not stated" for row, _ in found)

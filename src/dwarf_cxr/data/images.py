@@ -9,15 +9,17 @@ coordinates are those of the image as it is displayed; 16-bit grey is scaled by 
 import io
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from dwarf_cxr.errors import ImageError
+from dwarf_cxr.data.rows import listed
+from dwarf_cxr.errors import DataError, ImageError
 
 MAX_PIXELS = 100_000_000
 """Larger images are refused from their header: a small file can unpack to any size."""
@@ -198,3 +200,25 @@ def only_image(stem: str, images: Mapping[str, tuple[Path, ...]]) -> Path | None
             f"{paths[0]}: the same image name also stands in {paths[1].parent}; keep one of them"
         )
     return paths[0] if paths else None
+
+
+def left_out(
+    absent: Sequence[str],
+    listed_images: int,
+    named: str,
+    root: Path,
+    missing: Literal["error", "skip"],
+) -> list[str]:
+    """Notes on listed images that are not there: that they are left out; none if all are there.
+
+    Raises:
+        DataError: some are not there and `missing` is "error", or none of them is.
+    """
+    if not absent:
+        return []
+    what = f"{len(absent)} of {listed_images} {named} are not under {root}"
+    if missing == "error" or len(absent) == listed_images:
+        raise DataError(
+            f"{what}: {listed(absent)}; unpack them there, or use --skip-missing to leave them out"
+        )
+    return [f"{what}; left out"]

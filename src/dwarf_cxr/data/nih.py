@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from dwarf_cxr.data.images import find_images, image_stem, only_image
+from dwarf_cxr.data.images import find_images, image_stem, left_out, only_image
 from dwarf_cxr.data.records import Box, Radiograph, Region, SourceSet
 from dwarf_cxr.data.rows import Row, Table, doubles, listed, read_table
 from dwarf_cxr.errors import DataError
@@ -79,14 +79,7 @@ def read_nih(
             )
     images = find_images(root)
     absent = [name for name in labels if image_stem(name) not in images]
-    if absent:
-        what = f"{len(absent)} of {len(labels)} images of {table.path.name} are not under {root}"
-        if missing == "error" or len(absent) == len(labels):
-            raise DataError(
-                f"{what}: {listed(absent)}; unpack them there, or use --skip-missing to leave "
-                f"them out"
-            )
-        notes.append(f"{what}; left out")
+    notes += left_out(absent, len(labels), f"images of {table.path.name}", root, missing)
     radiographs = []
     for name, (row, present) in labels.items():
         path = only_image(image_stem(name), images)

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Literal
 from xml.etree import ElementTree
 
-from dwarf_cxr.data.images import find_images, image_stem
+from dwarf_cxr.data.images import find_images, image_stem, left_out
 from dwarf_cxr.data.records import Finding, Radiograph, SourceSet
 from dwarf_cxr.data.rows import listed, read_table
 from dwarf_cxr.data.views import View, chosen_views, views_note
@@ -153,14 +153,7 @@ def read_openi(
         )
     files = _files_by_film(root)
     absent = [image for _, image in wanted if _film(image) not in files]
-    if absent:
-        what = f"{len(absent)} of {len(wanted)} films are not under {root}"
-        if missing == "error" or len(absent) == len(wanted):
-            raise DataError(
-                f"{what}: {listed(absent)}; unpack NLMCXR_png.tgz there, or use --skip-missing to "
-                f"leave them out"
-            )
-        notes.append(f"{what}; left out")
+    notes += left_out(absent, len(wanted), "films", root, missing)
     radiographs = tuple(
         Radiograph(
             image_id=image,

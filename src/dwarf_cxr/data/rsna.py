@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Literal
 
 from dwarf_cxr.data.geometry import fault_of
-from dwarf_cxr.data.images import find_images, image_stem, only_image
+from dwarf_cxr.data.images import find_images, image_stem, left_out, only_image
 from dwarf_cxr.data.records import Box, Radiograph, Region, SourceSet
 from dwarf_cxr.data.rows import listed, only_file, read_table
 from dwarf_cxr.errors import DataError
@@ -89,14 +89,7 @@ def read_rsna(root: Path, *, missing: Literal["error", "skip"] = "error") -> Sou
     images = find_images(root)
     absent = [image_id for image_id in reading.labels if image_id not in images]
     notes = list(reading.notes)
-    if absent:
-        what = f"{len(absent)} of {len(reading.labels)} listed images are not under {root}"
-        if missing == "error" or len(absent) == len(reading.labels):
-            raise DataError(
-                f"{what}: {listed(absent)}; unpack them there, or use --skip-missing to leave "
-                f"them out"
-            )
-        notes.append(f"{what}; left out")
+    notes += left_out(absent, len(reading.labels), "listed images", root, missing)
     radiographs = []
     for image_id, present in reading.labels.items():
         path = only_image(image_id, images)

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Literal
 
 from dwarf_cxr.data.geometry import Frame, clip, fault_of, is_inside
-from dwarf_cxr.data.images import find_images, image_stem, only_image
+from dwarf_cxr.data.images import find_images, image_stem, left_out, only_image
 from dwarf_cxr.data.raters import Reading, fuse
 from dwarf_cxr.data.records import Box, Finding, Radiograph, Region, SourceSet
 from dwarf_cxr.data.rows import Row, Table, listed, only_file, read_table
@@ -169,14 +169,7 @@ def read_vindr(root: Path, *, missing: Literal["error", "skip"] = "error") -> So
     images = find_images(root)
     everyone = [image_id for part in parts for image_id in part.readings]
     absent = [image_id for image_id in everyone if image_id not in images]
-    if absent:
-        what = f"{len(absent)} of {len(everyone)} listed images are not under {root}"
-        if missing == "error" or len(absent) == len(everyone):
-            raise DataError(
-                f"{what}: {listed(absent)}; unpack them there, or use --skip-missing to leave "
-                f"them out"
-            )
-        remarks.notes.append(f"{what}; left out")
+    remarks.notes.extend(left_out(absent, len(everyone), "listed images", root, missing))
     paths = {one: path for one in everyone if (path := only_image(one, images)) is not None}
     frames = _frames(root, parts, paths, sizes)
     radiographs = []
