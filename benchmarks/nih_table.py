@@ -15,7 +15,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
+
+from dwarf_cxr.evaluation.bootstrap import LEVEL, patient_weights
+from dwarf_cxr.evaluation.cases import mean_over_findings, read_cases
 from dwarf_cxr.findings import NIH_BOXED_8
 
 METRICS = ("auc", "dice", "max_dice", "iou", "hit_rate", "energy_inside")
@@ -43,6 +48,16 @@ ROWS = (
 )
 
 
+class SeedMean(NamedTuple):
+    """A macro metric of several trainings: each one's value, and their mean in every draw."""
+
+    per_seed: list[float]
+    draws: np.ndarray
+
+
+SeedMeans = dict[str, SeedMean]
+
+
 def main() -> None:
     """Run what is missing, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -63,7 +78,7 @@ def main() -> None:
 
 def run(row: Row, seed: int, data: Path, out: Path) -> None:
     """Train and evaluate one run unless it is done."""
-    if (out / "eval-test" / "metrics.json").exists():
+    if _is_done(out):
         return
     train = ["train", *row.words, "--data", str(data), "--out", str(out), "--seed", str(seed)]
     train += ["--findings", ",".join(NIH_BOXED_8)]
@@ -75,35 +90,104 @@ def run(row: Row, seed: int, data: Path, out: Path) -> None:
 
 
 def print_table(rows: list[Row], seeds: list[int], out: Path) -> None:
-    """Markdown: mean ± sd over seeds, the first seed's interval, and the references."""
+    """Markdown: mean over seeds ± their sd, the mean's interval over patients, the references."""
+    done = {
+        row.name: found
+        for row in rows
+        if (found := [run for seed in seeds if _is_done(run := out / f"{row.name}-{seed}")])
+    }
     print("| method | seeds | " + " | ".join(METRICS) + " | minutes |")
     print("|---|---|" + "---|" * (len(METRICS) + 1))
-    references: dict[str, dict[str, float]] = {}
-    for row in rows:
-        done = [out / f"{row.name}-{seed}" for seed in seeds]
-        done = [run for run in done if (run / "eval-test" / "metrics.json").exists()]
-        if not done:
-            continue
-        metrics = [json.loads((run / "eval-test" / "metrics.json").read_text()) for run in done]
-        cells = [_cell([one["macro"][name] for one in metrics]) for name in METRICS]
-        minutes = statistics.mean(_seconds(run) for run in done) / 60
-        print(f"| {row.name} | {len(done)} | " + " | ".join(cells) + f" | {minutes:.1f} |")
-        for name, block in metrics[0]["references"].items():
-            label = f"{name} of {row.name}" if name == "shuffled" else name
+    means: dict[str, SeedMeans] = {}
+    references: dict[str, dict[str, dict[str, float]]] = {}
+    for name, runs in done.items():
+        means[name] = seed_means(runs)
+        cells = [_cell(*means[name][metric]) for metric in METRICS]
+        minutes = statistics.mean(_seconds(run) for run in runs) / 60
+        print(f"| {name} | {len(runs)} | " + " | ".join(cells) + f" | {minutes:.1f} |")
+        metrics = json.loads((runs[0] / "eval-test" / "metrics.json").read_text())
+        for reference, block in metrics["references"].items():
+            label = f"{reference} of {name}" if reference == "shuffled" else reference
             references[label] = block["macro"]
     for label, macro in references.items():
-        cells = [_cell([macro[name]]) if name in macro else "–" for name in METRICS]
+        cells = [_reference_cell(macro[name]) if name in macro else "–" for name in METRICS]
         print(f"| *{label}* | | " + " | ".join(cells) + " | |")
+    print_differences(means)
+    print_validation(done)
 
 
-def _cell(entries: list[dict[str, float]]) -> str:
-    values = [entry["value"] for entry in entries]
-    if any(value is None for value in values):
+def print_differences(means: dict[str, SeedMeans]) -> None:
+    """Each row minus the first, paired: the same patients in every draw."""
+    baseline, *others = means
+    print(f"\n| minus {baseline} | " + " | ".join(METRICS) + " |")
+    print("|---|" + "---|" * len(METRICS))
+    for name in others:
+        cells = []
+        for metric in METRICS:
+            one, two = means[baseline][metric], means[name][metric]
+            cells.append(_interval(two.draws - one.draws, statistics.mean(two.per_seed), one))
+        print(f"| {name} | " + " | ".join(cells) + " |")
+
+
+def print_validation(done: dict[str, list[Path]]) -> None:
+    """What the default settings are chosen by: the kept epoch's validation, mean ± sd."""
+    columns = ("epoch", "val_auc", "val_dice", "val_hit_rate")
+    print("\n| on validation | " + " | ".join(columns) + " |")
+    print("|---|" + "---|" * len(columns))
+    for name, runs in done.items():
+        kept = []
+        for run in runs:
+            with (run / "history.csv").open(newline="") as stream:
+                kept.append([row for row in csv.DictReader(stream) if row["best"] == "1"][-1])
+        cells = [_spread([float(row[column]) for row in kept]) for column in columns]
+        print(f"| {name} | " + " | ".join(cells) + " |")
+
+
+def seed_means(runs: list[Path], draws: int = 1000) -> SeedMeans:
+    """Resample patients, the same for every training, and average the trainings in each draw."""
+    tables = [read_cases(run / "eval-test" / "cases.csv") for run in runs]
+    patients = len(set(tables[0].patient_ids))
+    means = {}
+    for metric in METRICS:
+        points = [table.per_finding(metric, np.ones((1, patients))) for table in tables]
+        defined = ~np.isnan(points[0][0])
+        sampled = [
+            np.concatenate(
+                [
+                    mean_over_findings(table.per_finding(metric, weights), defined)
+                    for weights in patient_weights(patients, draws, seed=0)
+                ]
+            )
+            for table in tables
+        ]
+        values = [float(mean_over_findings(point, defined)[0]) for point in points]
+        means[metric] = SeedMean(values, np.mean(sampled, axis=0))
+    return means
+
+
+def _cell(per_seed: list[float], draws: np.ndarray) -> str:
+    low, high = np.nanpercentile(draws, LEVEL)
+    return f"{_spread(per_seed)} [{low:.3f}, {high:.3f}]"
+
+
+def _interval(differences: np.ndarray, mean: float, baseline: SeedMean) -> str:
+    low, high = np.nanpercentile(differences, LEVEL)
+    return f"{mean - statistics.mean(baseline.per_seed):+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def _spread(values: list[float]) -> str:
+    mean = statistics.mean(values)
+    return f"{mean:.3f}" + (f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else "")
+
+
+def _reference_cell(entry: dict[str, float]) -> str:
+    if entry["value"] is None:
         return "–"
-    interval = f"[{entries[0]['low']:.3f}, {entries[0]['high']:.3f}]"
-    if len(values) == 1:
-        return f"{values[0]:.3f} {interval}"
-    return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f} {interval}"
+    return f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"
+
+
+def _is_done(run: Path) -> bool:
+    return (run / "eval-test" / "metrics.json").exists()
 
 
 def _seconds(run: Path) -> float:

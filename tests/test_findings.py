@@ -5,6 +5,9 @@ from dwarf_cxr.findings import (
     CHESTX_DET_4,
     CHESTX_DET_7,
     CHESTX_DET_13,
+    CHEXLOCALIZE_10,
+    CHEXPERT_13,
+    CHEXPERT_BOXED_9,
     DESCRIPTIONS,
     NIH_14,
     NIH_BOXED_8,
@@ -12,7 +15,16 @@ from dwarf_cxr.findings import (
     select,
 )
 
-SETS = [CHESTX_DET_4, CHESTX_DET_7, CHESTX_DET_13, NIH_14, NIH_BOXED_8]
+SETS = {
+    CHESTX_DET_4: 4,
+    CHESTX_DET_7: 7,
+    CHESTX_DET_13: 13,
+    NIH_14: 14,
+    NIH_BOXED_8: 8,
+    CHEXPERT_13: 13,
+    CHEXLOCALIZE_10: 10,
+    CHEXPERT_BOXED_9: 9,
+}
 
 
 def test_select_keeps_the_wanted_order():
@@ -34,7 +46,7 @@ def test_select_refuses_naming_the_place(wanted, named):
     assert all(part in str(caught.value) for part in ["--findings", *named])
 
 
-@pytest.mark.parametrize(("names", "count"), list(zip(SETS, [4, 7, 13, 14, 8], strict=True)))
+@pytest.mark.parametrize(("names", "count"), list(SETS.items()))
 def test_sets_have_the_size_they_are_called_by_and_no_name_twice(names, count):
     assert len(names) == len(set(names)) == count
 
@@ -42,10 +54,12 @@ def test_sets_have_the_size_they_are_called_by_and_no_name_twice(names, count):
 def test_subsets_are_subsets():
     assert set(CHESTX_DET_4) < set(CHESTX_DET_7) < set(CHESTX_DET_13)
     assert set(NIH_BOXED_8) < set(NIH_14)
+    assert set(CHEXLOCALIZE_10) < set(CHEXPERT_13)
+    assert set(CHEXPERT_BOXED_9) < set(CHEXPERT_13)
 
 
 def test_every_finding_is_described_and_every_synonym_leads_to_one():
-    known = set(CHESTX_DET_13) | set(NIH_14)
+    known = {name for names in SETS for name in names}
     assert set(DESCRIPTIONS) == known
     assert set(SYNONYMS.values()) <= known
     assert not set(SYNONYMS) & known

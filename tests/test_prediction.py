@@ -12,7 +12,8 @@ from dwarf_cxr.data.images import read_grey, resize
 from dwarf_cxr.errors import CheckpointError, ConfigError, ImageError
 from dwarf_cxr.models.checkpoint import load_model, save_model
 from dwarf_cxr.models.vlm import build_classifier
-from dwarf_cxr.prediction import boxes_of, predict, read_prompts
+from dwarf_cxr.prediction import boxes_of, picture_names, predict, read_prompts
+from tests import dicom_files
 from tests.reporting.made import FINDINGS, ODD, SIZE, tiny_model, write_data
 from tests.tiny import card_for, settings, write_bert, write_vit
 
@@ -145,19 +146,41 @@ def test_bad_images_are_all_named_and_good_ones_done(model_folder, tmp_path):
     good = [write_film(tmp_path / f"good{n}.png", seed=n) for n in range(2)]
     page = tmp_path / "page.png"
     page.write_text("<html>not found</html>", encoding="utf-8")
-    blank = tmp_path / "blank.png"
-    cv2.imwrite(str(blank), np.full((20, 30), 7, dtype=np.uint8))
     missing = tmp_path / "missing.png"
     out = tmp_path / "out"
     with pytest.raises(ImageError) as raised:
-        predict(model_folder, [page, good[0], missing, blank, good[1]], out, save_maps=True)
-    assert str(raised.value).startswith("3 of 5 images failed, the other 2 are in")
-    for name in (page, missing, blank):
+        predict(model_folder, [page, good[0], missing, good[1]], out, save_maps=True)
+    assert str(raised.value).startswith("2 of 4 images failed, the other 2 are in")
+    for name in (page, missing):
         assert sum(str(name) in line for line in str(raised.value).splitlines()) == 1
     written = predictions(out)
     assert [image["source"] for image in written["images"]] == [str(film) for film in good]
-    assert len(written["faults"]) == 3
+    assert len(written["faults"]) == 2
     assert np.load(out / "maps.npz", allow_pickle=False)["maps"].shape[0] == 2
+
+
+def test_a_blank_film_is_answered_with_a_warning(model_folder, tmp_path):
+    blank = tmp_path / "blank.png"
+    cv2.imwrite(str(blank), np.full((20, 30), 7, dtype=np.uint8))
+    lines = []
+    predict(
+        model_folder,
+        [blank, write_film(tmp_path / "film.png")],
+        tmp_path / "out",
+        progress=lambda line, done, planned: lines.append(line),
+    )
+    images = predictions(tmp_path / "out")["images"]
+    assert [len(image["warnings"]) for image in images] == [1, 0]
+    assert "every pixel is 7" in images[0]["warnings"][0]
+    assert sum(str(blank) in line for line in lines if line.startswith("warning")) == 1
+
+
+def test_pictures_of_findings_with_alike_names_do_not_overwrite_each_other():
+    findings = ["A", "a", "A map", "Overlay", "B map", "B"]
+    files = picture_names(findings)
+    assert files[0] == "a"
+    pictures = [f"{file}{end}.png" for file in files for end in ("", "-map")] + ["overlay.png"]
+    assert len(set(pictures)) == 2 * len(findings) + 1
 
 
 def test_only_bad_images_write_nothing(model_folder, tmp_path):
@@ -290,3 +313,26 @@ def test_maps_of_an_earlier_call_do_not_stay_beside_other_predictions(model_fold
     assert (tmp_path / "out" / "maps.npz").is_file()
     predict(model_folder, films[1:], tmp_path / "out")
     assert not (tmp_path / "out" / "maps.npz").exists()
+
+
+def test_a_dicom_film_is_answered_as_its_png(model_folder, tmp_path):
+    stored = dicom_files.film(70, 93)
+    png, dcm = tmp_path / "in" / "film.png", tmp_path / "in" / "study" / "film.dcm"
+    dcm.parent.mkdir(parents=True)
+    cv2.imwrite(str(png), stored)
+    dcm.write_bytes(
+        dicom_files.dicom_bytes(
+            4095 - stored, photometric="MONOCHROME1", patient_name="SMITH^JOHN", patient_id="4711"
+        )
+    )
+    out = tmp_path / "out"
+    predict(model_folder, [png, dcm], out)
+    first, second = predictions(out)["images"]
+    assert (second["width"], second["height"]) == (93, 70)
+    assert second["overlay"] == "film-2/overlay.png"
+    for finding in FINDINGS:
+        scores = [image["findings"][finding]["score"] for image in (first, second)]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+    for path in out.rglob("*.*"):
+        content = path.read_bytes()
+        assert b"SMITH" not in content

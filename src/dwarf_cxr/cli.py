@@ -21,6 +21,10 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Prepare, check and look at a data set.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+export_app = typer.Typer(
+    help="Write what a model says in the formats of other systems.", no_args_is_help=True
+)
+app.add_typer(export_app, name="export")
 
 
 MOST_NOTES = 40
@@ -32,9 +36,24 @@ class Source(enum.StrEnum):
 
     NIH = "nih"
     CHESTX_DET = "chestx-det"
+    VINDR = "vindr"
+    RSNA = "rsna"
+    CHEXLOCALIZE = "chexlocalize"
+    CHEXPERT_BOXES = "chexpert-boxes"
+    OPENI = "openi"
+    COVID = "covid"
     COCO = "coco"
     CSV = "csv"
+    DICOM = "dicom"
     SYNTHETIC = "synthetic"
+
+
+class Uncertain(enum.StrEnum):
+    """What an uncertain label becomes."""
+
+    IGNORE = "ignore"
+    ABSENT = "absent"
+    PRESENT = "present"
 
 
 FindingsOption = Annotated[
@@ -42,6 +61,15 @@ FindingsOption = Annotated[
     typer.Option("--findings", help="Comma-separated names, in the order wanted.", metavar="A,B"),
 ]
 DataOption = Annotated[Path, typer.Option("--data", help="A folder that `data prepare` wrote.")]
+RunArgument = Annotated[Path, typer.Argument(help="A RUN, or a bare model folder.")]
+PromptsOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(help="YAML that maps a finding to the words it is asked with."),
+]
+DicomFilms = Annotated[list[Path], typer.Argument(metavar="IMAGE.dcm", help="DICOM films.")]
+DicomOut = Annotated[
+    Path, typer.Option(help="The folder to write; each film gets a folder of its own in it.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -64,8 +92,8 @@ def prepare(
     root: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
-            help="The data set's folder (coco: or the JSON file itself; synthetic: films go to "
-            "ROOT/films, by default OUT/films)."
+            help="The data set's folder (coco: or the JSON file itself; dicom: or a DICOMDIR; "
+            "synthetic: films go to ROOT/films, by default OUT/films)."
         ),
     ] = None,
     size: Annotated[int, typer.Option(help="Side of the prepared images in pixels.")] = 224,
@@ -82,28 +110,86 @@ def prepare(
     ] = None,
     strict: Annotated[bool, typer.Option(help="Refuse what is otherwise noted.")] = False,
     assume_absent: Annotated[
-        bool, typer.Option(help="coco: an image without a finding's region does not have it.")
+        bool,
+        typer.Option(
+            help="coco: an image without a finding's region does not have it; chexpert-boxes: nor "
+            "one whose report does not mention it."
+        ),
     ] = False,
     skip_missing: Annotated[
-        bool, typer.Option(help="nih, chestx-det: leave out listed images that are not there.")
+        bool, typer.Option(help="Public sets: leave out listed images that are not there.")
     ] = False,
+    official_splits: Annotated[
+        bool,
+        typer.Option(help="nih: split by its official lists; that of test holds nearly all boxes."),
+    ] = False,
+    unknown_views: Annotated[
+        bool, typer.Option(help="openi, covid: keep films whose view no table tells.")
+    ] = False,
+    lateral: Annotated[
+        bool,
+        typer.Option(help="chexlocalize, chexpert-boxes, openi, covid: keep the lateral views."),
+    ] = False,
+    uncertain: Annotated[
+        Uncertain, typer.Option(help="chexpert-boxes: what an uncertain label becomes.")
+    ] = Uncertain.IGNORE,
+    label_map: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="Name the findings as in the shared vocabulary: 'shared' for the package's map, "
+            "or a YAML file laid over it. Without it the set's own names stay.",
+            metavar="shared|YAML",
+        ),
+    ] = None,
+    labels: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="dicom: CSV of labels by SOPInstanceUID, StudyInstanceUID or path."),
+    ] = None,
+    link_table: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="dicom: who is behind the pseudonyms; stays with you. Default: "
+            "~/.local/share/dwarf-cxr/links.csv."
+        ),
+    ] = None,
 ) -> None:
     """Decode and resize SOURCE once into the folder OUT, which everything else reads."""
+    from dwarf_cxr.data.harmonise import harmonise_source
+    from dwarf_cxr.data.label_map import load_label_map
     from dwarf_cxr.data.prepare import prepare as prepare_data
-    from dwarf_cxr.data.sources import read_source
+    from dwarf_cxr.data.sources import ReadOptions, read_source
 
-    try:
-        read = read_source(
-            source.value,
-            root,
-            out=out,
-            size=size,
-            films=films,
-            seed=seed,
-            workers=workers,
-            assume_absent=assume_absent,
+    if splits is not None and official_splits:
+        raise typer.BadParameter("give either --splits or --official-splits")
+    names = None if label_map is None else load_label_map(label_map)
+    read = read_source(
+        source.value,
+        root,
+        out=out,
+        options=ReadOptions(
             skip_missing=skip_missing,
-        )
+            official_splits=official_splits,
+            lateral=lateral,
+            unknown_views=unknown_views,
+            uncertain=uncertain.value,
+            assume_absent=assume_absent,
+            labels=labels,
+            link_table=link_table,
+        ),
+        findings=_names(findings),
+        size=size,
+        films=films,
+        seed=seed,
+        workers=workers,
+    )
+    if source is Source.DICOM:
+        from dwarf_cxr.data.identity import default_link_table
+
+        # errors and tables name files by pseudonym: say where the way back is
+        typer.echo(f"link table, keep it to yourself: {link_table or default_link_table()}")
+    if names is not None:
+        read = harmonise_source(read, names)
+    try:
         data = prepare_data(
             read,
             out,
@@ -209,14 +295,33 @@ def evaluate(
     ] = None,
     draws: Annotated[int, typer.Option(min=0, help="Bootstrap draws over patients.")] = 1000,
     save_maps: Annotated[bool, typer.Option(help="Also write maps.npz.")] = False,
+    label_map: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="YAML that says which findings of other data are the model's; laid over the "
+            "package's own."
+        ),
+    ] = None,
 ) -> None:
-    """Score a run on a split with intervals, beside the image-blind references."""
+    """Score a run on a split with intervals, beside the image-blind references.
+
+    On other data than it was trained on, the findings that both have are evaluated.
+    """
     from dwarf_cxr.evaluation.run import evaluate_run
     from dwarf_cxr.reporting.page import run_page
 
     folder = run / f"eval-{split}" if out is None else out
-    lines = evaluate_run(run, data, split=split, out=folder, draws=draws, save_maps=save_maps)
     with _shown_progress() as report:
+        lines = evaluate_run(
+            run,
+            data,
+            split=split,
+            out=folder,
+            draws=draws,
+            save_maps=save_maps,
+            label_map=label_map,
+            report=report,
+        )
         page = run_page(run, split=split, data=data, evaluation=folder, progress=report)
     typer.echo("\n".join([*lines, str(folder / "metrics.json"), str(page)]))
 
@@ -241,18 +346,25 @@ def compare(
 
 @app.command()
 def predict(
-    run: Annotated[Path, typer.Argument(help="A RUN, or a bare model folder.")],
-    images: Annotated[list[Path], typer.Argument(help="PNG or JPEG radiographs.")],
+    run: RunArgument,
+    images: Annotated[list[Path], typer.Argument(help="PNG, JPEG or DICOM radiographs.")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
     findings: FindingsOption = None,
-    prompts: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="YAML that maps a finding to the words it is asked with."),
-    ] = None,
+    prompts: PromptsOption = None,
     save_maps: Annotated[bool, typer.Option(help="Also write maps.npz.")] = False,
+    dicom: Annotated[
+        bool,
+        typer.Option(
+            "--dicom",
+            help="DICOM films: also write segmentations, overlay, presentation state and report.",
+        ),
+    ] = False,
 ) -> None:
     """Score radiographs and draw where each finding is: JSON, maps, boxes and overlays."""
     from dwarf_cxr.prediction import predict as predict_images
+
+    if dicom:
+        from dwarf_cxr.export.dicom import write_dicom
 
     with _shown_progress() as report:
         predict_images(
@@ -262,9 +374,83 @@ def predict(
             findings=_names(findings),
             prompts=prompts,
             save_maps=save_maps,
+            write_more=write_dicom if dicom else None,
             progress=report,
         )
     typer.echo(str(out / "predictions.json"))
+
+
+@export_app.command("chexlocalize")
+def export_chexlocalize(
+    run: Annotated[Path, typer.Argument(help="A RUN, or a bare model folder.")],
+    data: DataOption,
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    split: Annotated[str, typer.Option(help="val or test.")] = "test",
+    ground_truth: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="gt_segmentations_SPLIT.json, for the originals' sizes where images were shrunk."
+        ),
+    ] = None,
+) -> None:
+    """Write maps and segmentations for CheXlocalize's own evaluation scripts."""
+    from dwarf_cxr.export.chexlocalize import export_maps
+
+    with _shown_progress() as report:
+        lines = export_maps(run, data, out, split=split, ground_truth=ground_truth, progress=report)
+    typer.echo("\n".join([*lines, str(out / f"segmentations_{split}.json")]))
+
+
+@export_app.command()
+def dicom_seg(
+    run: RunArgument,
+    images: DicomFilms,
+    out: DicomOut,
+    fractional: Annotated[
+        bool, typer.Option("--fractional", help="The maps themselves, of every finding.")
+    ] = False,
+    findings: FindingsOption = None,
+    prompts: PromptsOption = None,
+) -> None:
+    """Write DICOM segmentations: where each finding that is called present is."""
+    kind = "segmentation-fractional" if fractional else "segmentation"
+    _export_dicom(kind, run, images, out, findings, prompts)
+
+
+@export_app.command()
+def dicom_overlay(
+    run: RunArgument,
+    images: DicomFilms,
+    out: DicomOut,
+    findings: FindingsOption = None,
+    prompts: PromptsOption = None,
+) -> None:
+    """Write DICOM secondary captures: pictures of the films with the findings drawn on them."""
+    _export_dicom("overlay", run, images, out, findings, prompts)
+
+
+@export_app.command()
+def dicom_presentation(
+    run: RunArgument,
+    images: DicomFilms,
+    out: DicomOut,
+    findings: FindingsOption = None,
+    prompts: PromptsOption = None,
+) -> None:
+    """Write DICOM presentation states: boxes that a viewer lays over the films."""
+    _export_dicom("presentation", run, images, out, findings, prompts)
+
+
+@export_app.command()
+def dicom_report(
+    run: RunArgument,
+    images: DicomFilms,
+    out: DicomOut,
+    findings: FindingsOption = None,
+    prompts: PromptsOption = None,
+) -> None:
+    """Write DICOM structured reports: the score of every finding, and regions."""
+    _export_dicom("report", run, images, out, findings, prompts)
 
 
 @app.command()
@@ -295,10 +481,37 @@ def main() -> None:
         sys.exit(1)
 
 
-def _names(findings: str | None) -> list[str] | None:
+def _export_dicom(
+    kind: str,
+    run: Path,
+    images: list[Path],
+    out: Path,
+    findings: str | None,
+    prompts: Path | None,
+) -> None:
+    from dwarf_cxr.export.dicom import Kind, export_dicom
+
+    with _shown_progress() as report:
+        files = export_dicom(
+            run,
+            images,
+            out,
+            [Kind(kind)],
+            findings=_names(findings),
+            prompts=prompts,
+            progress=report,
+        )
+    for file in files:
+        typer.echo(str(file))
+    if len(files) < len(images):
+        nothing = len(images) - len(files)
+        typer.echo(f"{nothing} of {len(images)} films: no finding is called present, no file")
+
+
+def _names(findings: str | None) -> tuple[str, ...] | None:
     if findings is None:
         return None
-    return [name.strip() for name in findings.split(",") if name.strip()]
+    return tuple(name.strip() for name in findings.split(",") if name.strip())
 
 
 def _shown_progress():  # type: ignore[no-untyped-def]

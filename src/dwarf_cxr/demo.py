@@ -8,7 +8,7 @@ from dwarf_cxr.errors import ConfigError
 from dwarf_cxr.evaluation.run import evaluate_run
 from dwarf_cxr.findings import CHESTX_DET_7
 from dwarf_cxr.progress import Report
-from dwarf_cxr.reporting.page import compare
+from dwarf_cxr.reporting.page import compare, run_page
 from dwarf_cxr.training.run import start_training
 
 METHODS = ("classifier", "dwarf")
@@ -30,8 +30,10 @@ def run_demo(out: Path, *, films: int, epochs: int, report: Report, seed: int = 
         report(f"training {method}", 0, 1)
         start_training(method, data, out / method, epochs=epochs, seed=seed, report=report)
         report(f"evaluating {method}", 1, 1)
-        for line in evaluate_run(out / method, data, out=out / method / "eval-test"):
+        folder = out / method / "eval-test"
+        for line in evaluate_run(out / method, data, out=folder, report=report):
             report(f"{method}: {line}", 1, 1)
+        run_page(out / method, split="test", data=data, evaluation=folder)
     page = out / "report.html"
     compare([out / method for method in METHODS], page)
     return page

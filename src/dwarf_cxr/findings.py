@@ -55,6 +55,53 @@ NIH_BOXED_8 = (
 )
 """The findings of ChestX-ray14 that its box list covers."""
 
+CHEXPERT_13 = (
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+)
+"""The findings of CheXpert's tables, whose 14th column is "No Finding"."""
+
+CHEXLOCALIZE_10 = (
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Atelectasis",
+    "Pneumothorax",
+    "Effusion",
+    "Support Devices",
+)
+"""The findings of CheXpert that CheXlocalize outlines."""
+
+CHEXPERT_BOXED_9 = (
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Effusion",
+    "Fracture",
+)
+"""The findings of CheXpert that the authors of HAM boxed."""
+
+VOCABULARY = tuple(sorted({*CHESTX_DET_13, *NIH_14, *CHEXPERT_13}))
+"""The shared findings: what data/label_maps.yaml translates the names of data sets to."""
+
 DESCRIPTIONS = {
     "Atelectasis": "Collapse of lung tissue with loss of volume",
     "Calcification": "Dense, bright deposits of calcium",
@@ -64,15 +111,20 @@ DESCRIPTIONS = {
     "Edema": "Fluid in the lung tissue and airspaces on both sides",
     "Effusion": "Excess fluid around the lungs",
     "Emphysema": "Overinflated, dark lungs with flattened diaphragm",
+    "Enlarged Cardiomediastinum": "Widened outline of the heart and the middle of the chest",
     "Fibrosis": "Scarring of the lungs with a net of fine lines",
     "Fracture": "A break in a rib or clavicle",
     "Hernia": "Stomach or bowel pushed through the diaphragm into the chest",
     "Infiltration": "Ill-defined opacity spreading in the lung",
+    "Lung Lesion": "A mass or nodule in the lung",
+    "Lung Opacity": "Any area of the lung that is whiter than it should be",
     "Mass": "A round opacity in the lung larger than three centimetres",
     "Nodule": "A round opacity in the lung smaller than three centimetres",
+    "Pleural Other": "A disease of the lung's lining other than fluid around the lungs",
     "Pleural Thickening": "Thickened lining along the edge of the lung",
     "Pneumonia": "Infection filling part of the lung with opacity",
     "Pneumothorax": "Air around a collapsed lung, without vessel markings",
+    "Support Devices": "Tubes, lines, wires, pacemakers and other devices",
 }
 """What each finding is, in a sentence: the alternative to asking by its name."""
 
@@ -82,6 +134,7 @@ SYNONYMS = {
     "Pleural thickening": "Pleural Thickening",
     "Pleural Effusion": "Effusion",
     "Pleural effusion": "Effusion",
+    "Pulmonary fibrosis": "Fibrosis",
 }
 """Other spellings that data sets use for a name of the vocabulary."""
 

@@ -2,8 +2,8 @@
 
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from dwarf_cxr.errors import CheckpointError, ConfigError, ImageError
 from dwarf_cxr.evaluation.maps import reaches
 from dwarf_cxr.files import sha256_of, write_bytes, write_json
 from dwarf_cxr.findings import select
-from dwarf_cxr.models.checkpoint import load_model
+from dwarf_cxr.models.checkpoint import load_model, model_folder
 from dwarf_cxr.models.outputs import ModelCard
 from dwarf_cxr.models.vlm import VisionLanguageClassifier
 from dwarf_cxr.progress import Report
@@ -40,10 +40,65 @@ NOTICE = "Research only"
 
 
 @dataclass(frozen=True)
-class _Film:
+class Film:
+    """A radiograph that was read."""
+
     source: Path
     sha256: str
+    """Of the file."""
     grey: UInt8[np.ndarray, "height width"]
+
+    def warnings(self) -> list[str]:
+        """What a reader of the answer should know of the film."""
+        if is_constant(self.grey):
+            return [f"every pixel is {self.grey.flat[0]}: a blank film or a failed export?"]
+        return []
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which model answered, and how it was asked: what predictions.json says of it."""
+
+    method: str
+    folder: str
+    sha256: str
+    """Of the weights."""
+    prompts: Mapping[str, str]
+    """Findings that were asked with other words than their own."""
+
+
+@dataclass(frozen=True)
+class FindingPrediction:
+    """What the model says of one finding on one film."""
+
+    finding: str
+    score: float
+    """Probability in [0, 1]."""
+    threshold: float | None
+    """The score from which it is called present; None where none was fitted."""
+    present: bool | None
+    map_threshold: float | None
+    grid: Float32[np.ndarray, "h w"]
+    """The map in [0, 1] on the model's own grid, which covers the whole film."""
+    boxes: tuple[Mapping[str, float], ...]
+    """x1, y1, x2, y2 in pixels of the film, and score; see `boxes_of`."""
+
+
+@dataclass(frozen=True)
+class FilmPrediction:
+    """What the model says of one film."""
+
+    film: Film
+    model: ModelIdentity
+    findings: tuple[FindingPrediction, ...]
+
+    def map_of(self, said: FindingPrediction) -> Float32[np.ndarray, "height width"]:
+        """The finding's map on the film's pixels, in [0, 1]."""
+        return _on_film(said.grid, self.film.grey)
+
+
+WriteMore = Callable[[FilmPrediction, Path], Mapping[str, Path]]
+"""Writes more about a film into its folder and says what: files by the name of their kind."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +109,7 @@ class _Judge:
     card: ModelCard
     findings: tuple[str, ...]
     prompts: Mapping[str, str]
-    record: Mapping[str, Any]
-    """What predictions.json says of the model."""
+    identity: ModelIdentity
 
 
 def predict(
@@ -66,6 +120,7 @@ def predict(
     findings: Sequence[str] | None = None,
     prompts: Path | None = None,
     save_maps: bool = False,
+    write_more: WriteMore | None = None,
     progress: Report | None = None,
 ) -> Path:
     """Score radiographs and draw where each finding is.
@@ -81,6 +136,8 @@ def predict(
     Args:
         run: a run or a bare model folder.
         prompts: a YAML file, finding to the words it is asked with.
+        write_more: called for each film before its pictures are written; the files it names stand
+            in the film's record under `files`.
 
     Returns:
         The path of predictions.json.
@@ -90,15 +147,62 @@ def predict(
         ConfigError: no image, an unknown finding, or wrong prompts.
         CheckpointError: no model there, or a damaged one.
     """
+    records: list[dict[str, Any]] = []
+    maps: list[np.ndarray] = []
+    faults: list[str] = []
+    for name, predicted in predict_films(
+        run, images, findings=findings, prompts=prompts, faults=faults, progress=progress
+    ):
+        try:
+            more = {} if write_more is None else write_more(predicted, out / name)
+        except ImageError as fault:
+            faults.append(str(fault))
+            continue
+        record = _write_film(predicted, out / name, out)
+        if write_more is not None:
+            record["files"] = {kind: str(path.relative_to(out)) for kind, path in more.items()}
+        records.append(record)
+        if save_maps:
+            maps.append(np.stack([said.grid for said in predicted.findings]))
+    file = out / "predictions.json"
+    if records:
+        # an earlier call's maps would be taken for those of these images
+        (out / "maps.npz").unlink(missing_ok=True)
+        if save_maps:
+            sources = [record["source"] for record in records]
+            asked = list(records[0]["findings"])
+            write_bytes(out / "maps.npz", _maps_file(maps, sources, asked))
+        write_json(file, {"images": records, "faults": faults})
+    if faults:
+        done = f"the other {len(records)} are in {out}" if records else "nothing was written"
+        listed = "\n".join(faults)
+        raise ImageError(f"{len(faults)} of {len(images)} images failed, {done}:\n{listed}")
+    return file
+
+
+def predict_films(
+    run: Path,
+    images: Sequence[Path],
+    *,
+    findings: Sequence[str] | None = None,
+    prompts: Path | None = None,
+    faults: list[str],
+    progress: Report | None = None,
+) -> Iterator[tuple[str, FilmPrediction]]:
+    """The model's answers, film by film, each with a name that is no other film's.
+
+    What is wrong with a film that cannot be read goes to `faults`, and the others are done.
+
+    Raises:
+        ConfigError: no image, an unknown finding, or wrong prompts.
+        CheckpointError: no model in `run`, or a damaged one.
+    """
     if not images:
-        raise ConfigError("no image is given; name at least one PNG or JPEG file")
+        raise ConfigError("no image is given; name at least one PNG, JPEG or DICOM file")
     judge = _judge(run, findings, prompts)
     names = _unique_names(
         [image_stem(image.name) for image in images], taken=("predictions.json", "maps.npz")
     )
-    records: list[dict[str, Any]] = []
-    maps: list[np.ndarray] = []
-    faults: list[str] = []
     for start in range(0, len(images), BATCH):
         if progress is not None:
             progress(f"predicting {images[start].name}", start, len(images))
@@ -108,23 +212,12 @@ def predict(
                 films.append((name, _read(source)))
             except ImageError as fault:
                 faults.append(str(fault))
-        for record, film_maps in _predict_films(judge, films, out):
-            records.append(record)
-            if save_maps:
-                maps.append(film_maps)
-    file = out / "predictions.json"
-    if records:
-        # an earlier call's maps would be taken for those of these images
-        (out / "maps.npz").unlink(missing_ok=True)
-        if save_maps:
-            sources = [record["source"] for record in records]
-            write_bytes(out / "maps.npz", _maps_file(maps, sources, judge.findings))
-        write_json(file, {"images": records, "faults": faults})
-    if faults:
-        done = f"the other {len(records)} are in {out}" if records else "nothing was written"
-        listed = "\n".join(faults)
-        raise ImageError(f"{len(faults)} of {len(images)} images failed, {done}:\n{listed}")
-    return file
+        answers = _ask(judge, [film for _, film in films]) if films else []
+        for (name, film), answer in zip(films, answers, strict=True):
+            if progress is not None:
+                for warning in film.warnings():
+                    progress(f"warning: {film.source}: {warning}", start, len(images))
+            yield name, answer
 
 
 def read_prompts(path: Path) -> dict[str, str]:
@@ -176,101 +269,107 @@ def _judge(run: Path, findings: Sequence[str] | None, prompts: Path | None) -> _
     words = {} if prompts is None else read_prompts(prompts)
     if prompts is not None:
         select(list(words), model.findings, where=str(prompts))
-    folder = run / "model" if (run / "model").is_dir() else run
-    record = {
-        "method": model.card.method,
-        "folder": str(run),
-        "sha256": sha256_of(folder / "model.safetensors"),
-        "prompts": {name: words[name] for name in names if name in words},
-    }
-    return _Judge(model, model.card, names, words, record)
+    identity = ModelIdentity(
+        method=model.card.method,
+        folder=str(run),
+        sha256=sha256_of(model_folder(run) / "model.safetensors"),
+        prompts={name: words[name] for name in names if name in words},
+    )
+    return _Judge(model, model.card, names, words, identity)
 
 
-def _read(source: Path) -> _Film:
+def _read(source: Path) -> Film:
     content = read_content(source)
-    grey = decode_grey(content, str(source))
-    if is_constant(grey):
-        raise ImageError(f"{source}: every pixel is {grey.flat[0]}, a blank film; export it again")
-    return _Film(source, sha256(content).hexdigest(), grey)
+    return Film(source, sha256(content).hexdigest(), decode_grey(content, str(source)))
 
 
-def _predict_films(
-    judge: _Judge, films: Sequence[tuple[str, _Film]], out: Path
-) -> Iterator[tuple[dict[str, Any], Float32[np.ndarray, "finding h w"]]]:
-    if not films:
-        return
-    pixels = np.stack([resize(film.grey, judge.model.image_size) for _, film in films])
+def _ask(judge: _Judge, films: Sequence[Film]) -> list[FilmPrediction]:
+    pixels = np.stack([resize(film.grey, judge.model.image_size) for film in films])
     outputs = judge.model.predict(pixels, judge.findings, judge.prompts)
-    for row, (name, film) in enumerate(films):
-        record = _write_film(
-            judge, film, outputs.probability[row], outputs.maps[row], out / name, out
-        )
-        yield record, outputs.maps[row]
+    answers = []
+    for film, scores, grids in zip(films, outputs.probability, outputs.maps, strict=True):
+        said = zip(judge.findings, map(float, scores), grids, strict=True)
+        findings = [_said_of(judge.card, film, *one) for one in said]
+        answers.append(FilmPrediction(film, judge.identity, tuple(findings)))
+    return answers
 
 
-def _write_film(
-    judge: _Judge,
-    film: _Film,
-    probability: np.ndarray,
-    maps: Float32[np.ndarray, "finding h w"],
-    folder: Path,
-    out: Path,
-) -> dict[str, Any]:
+def _said_of(
+    card: ModelCard, film: Film, finding: str, score: float, grid: Float32[np.ndarray, "h w"]
+) -> FindingPrediction:
+    threshold = card.score_thresholds.get(finding)
+    map_threshold = card.map_thresholds.get(finding)
+    return FindingPrediction(
+        finding=finding,
+        score=score,
+        threshold=threshold,
+        present=None if threshold is None else score >= threshold,
+        map_threshold=map_threshold,
+        grid=grid,
+        boxes=()
+        if map_threshold is None
+        else tuple(boxes_of(_on_film(grid, film.grey), map_threshold)),
+    )
+
+
+def _on_film(
+    grid: Float32[np.ndarray, "h w"], grey: UInt8[np.ndarray, "height width"]
+) -> Float32[np.ndarray, "height width"]:
+    return cv2.resize(grid, grey.shape[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def _write_film(predicted: FilmPrediction, folder: Path, out: Path) -> dict[str, Any]:
     """Write one image's pictures; its record in predictions.json."""
+    film = predicted.film
     height, width = film.grey.shape
     picture = film_picture(film.grey, (width, height))
-    files = _unique_names([_file_name(name) for name in judge.findings], taken=("overlay",))
-    said: dict[str, Any] = {}
-    present_boxes: list[tuple[str, list[dict[str, float]]]] = []
-    lines = []
-    for finding, file, score, map_ in zip(
-        judge.findings, files, map(float, probability), maps, strict=True
-    ):
-        large = cv2.resize(map_, (width, height), interpolation=cv2.INTER_LINEAR)
-        threshold = judge.card.score_thresholds.get(finding)
-        map_threshold = judge.card.map_thresholds.get(finding)
-        present = None if threshold is None else score >= threshold
-        boxes = [] if map_threshold is None else boxes_of(large, map_threshold)
-        said[finding] = {
-            "score": score,
-            "threshold": threshold,
-            "present": present,
-            "map_threshold": map_threshold,
-            "boxes": boxes,
+    files = picture_names([said.finding for said in predicted.findings])
+    findings: dict[str, Any] = {}
+    for said, file in zip(predicted.findings, files, strict=True):
+        findings[said.finding] = {
+            "score": said.score,
+            "threshold": said.threshold,
+            "present": said.present,
+            "map_threshold": said.map_threshold,
+            "boxes": list(said.boxes),
         }
-        if not present:
+        if not said.present:
             continue
-        words = f"{finding} {score:.2f} (present from {threshold:.2f})"
-        lines.append(f"{finding} {score:.2f}")
-        present_boxes.append((finding, boxes))
+        large = predicted.map_of(said)
         drawn = blend(picture, large)
-        if map_threshold is not None:
-            drawn = outlined(drawn, reaches(large, map_threshold), THRESHOLD, dashed=True)
-        caption = [words, _map_words(map_threshold), _source_words(judge, film)]
+        if said.map_threshold is not None:
+            drawn = outlined(drawn, reaches(large, said.map_threshold), THRESHOLD, dashed=True)
+        words = f"{said.finding} {said.score:.2f} (present from {said.threshold:.2f})"
+        caption = [words, _map_words(said.map_threshold), _source_words(predicted)]
         write_bytes(folder / f"{file}.png", png_bytes(captioned(drawn, caption)))
         steps = np.round(np.clip(large, 0, 1) * MAP_STEPS).astype(np.uint16)
         write_bytes(folder / f"{file}-map.png", png_bytes(steps))
-        said[finding]["overlay"] = str((folder / f"{file}.png").relative_to(out))
-        said[finding]["map"] = str((folder / f"{file}-map.png").relative_to(out))
-    summary = f"Called present: {', '.join(lines)}" if lines else _nothing_words(said)
-    caption = [summary, _source_words(judge, film)]
-    overlay = captioned(labelled_boxes(picture, present_boxes), caption)
+        findings[said.finding]["overlay"] = str((folder / f"{file}.png").relative_to(out))
+        findings[said.finding]["map"] = str((folder / f"{file}-map.png").relative_to(out))
+    present = [(said.finding, said.boxes) for said in predicted.findings if said.present]
+    caption = [summary_of(predicted), _source_words(predicted)]
+    overlay = captioned(labelled_boxes(picture, present), caption)
     write_bytes(folder / "overlay.png", png_bytes(overlay))
     return {
         "source": str(film.source),
         "sha256": film.sha256,
         "width": width,
         "height": height,
-        "model": dict(judge.record),
+        "warnings": film.warnings(),
+        "model": asdict(predicted.model),
         "overlay": str((folder / "overlay.png").relative_to(out)),
-        "findings": said,
+        "findings": findings,
     }
 
 
-def _nothing_words(said: Mapping[str, Mapping[str, Any]]) -> str:
-    if all(one["present"] is None for one in said.values()):
+def summary_of(predicted: FilmPrediction) -> str:
+    """Which findings are called present, in a line."""
+    present = [f"{said.finding} {said.score:.2f}" for said in predicted.findings if said.present]
+    if present:
+        return f"Called present: {', '.join(present)}"
+    if all(said.present is None for said in predicted.findings):
         return "No threshold was fitted: nothing is called present"
-    return f"None of {len(said)} findings called present"
+    return f"None of {len(predicted.findings)} findings called present"
 
 
 def _map_words(threshold: float | None) -> str:
@@ -279,8 +378,8 @@ def _map_words(threshold: float | None) -> str:
     return f"Map 0 (clear) to 1 (yellow), dashed at {threshold:.3f}"
 
 
-def _source_words(judge: _Judge, film: _Film) -> str:
-    return f"{film.source.name} · {judge.card.method} · {NOTICE}"
+def _source_words(predicted: FilmPrediction) -> str:
+    return f"{predicted.film.source.name} · {predicted.model.method} · {NOTICE}"
 
 
 def _maps_file(
@@ -301,6 +400,17 @@ def _maps_file(
 
 def _file_name(finding: str) -> str:
     return re.sub(r"[^\w]+", "-", finding.lower()).strip("-") or "finding"
+
+
+def picture_names(findings: Sequence[str]) -> list[str]:
+    """A file name for each finding; none is another's with the map's "-map" behind it."""
+    names = [_file_name(finding) for finding in findings]
+    files: list[str] = []
+    for position in range(len(names)):
+        taken = ["overlay", *files, *(f"{file}-map" for file in files)]
+        taken += [file.removesuffix("-map") for file in files]
+        files += _unique_names(names[position : position + 1], taken)
+    return files
 
 
 def _unique_names(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:

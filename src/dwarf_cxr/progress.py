@@ -24,6 +24,9 @@ Count = Callable[[int, int], None]
 PLAIN_SECONDS = 30
 """A log gets a step's line at most this often; epochs and estimates always."""
 
+TICKS = ("label loss", "scoring ", "predicting ")
+"""Words of lines that only say how far the work is, as the bar does."""
+
 
 @contextmanager
 def shown_progress() -> Iterator[Report]:
@@ -85,4 +88,4 @@ class _PlainLines:
 
 
 def _is_news(line: str) -> bool:
-    return "label loss" not in line
+    return not any(tick in line for tick in TICKS)

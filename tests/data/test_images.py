@@ -64,10 +64,10 @@ def test_flipped_bytes_in_a_png_are_refused():
         (b"", "empty file"),
         (b"<!DOCTYPE html><html><body>404</body></html>", "a web page, not an image"),
         (b"\n <html>", "a web page"),
-        (b"\x00" * 128 + b"DICM" + b"\x00" * 20, "a DICOM file"),
+        (b"\x00" * 128 + b"DICM" + b"\x00" * 20, "names no transfer syntax"),
         (b"\x89PNG\r\n", "damaged header"),
-        (b"hello", "not a PNG or JPEG image"),
-        (b"BM" + b"\x00" * 60, "not a PNG or JPEG image"),
+        (b"hello", "not a PNG, JPEG or DICOM image"),
+        (b"BM" + b"\x00" * 60, "not a PNG, JPEG or DICOM image"),
     ],
 )
 def test_what_is_no_image_is_named_for_what_it_is(tmp_path, content, message):

@@ -1,3 +1,5 @@
+import csv
+
 import pytest
 
 from dwarf_cxr.data.nih import read_nih
@@ -5,6 +7,7 @@ from dwarf_cxr.data.prepare import prepare
 from dwarf_cxr.data.records import Box
 from dwarf_cxr.errors import DataError
 from dwarf_cxr.findings import NIH_14
+from tests.data.made_nih import FRAME, MadeFilm, write_nih
 
 HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
@@ -149,6 +152,100 @@ def test_a_folder_without_tables(tmp_path):
         read_nih(tmp_path)
 
 
+WHOLE = (
+    MadeFilm(1, 0, "Cardiomegaly", (("Cardiomegaly", 256.0, 512.0, 512.0, 256.0),), in_list="test"),
+    MadeFilm(1, 1, "Cardiomegaly|Emphysema", in_list="test"),
+    MadeFilm(2, 0),
+    MadeFilm(3, 0, "Hernia", size=(1024, 1024)),
+    MadeFilm(
+        4,
+        0,
+        "Infiltration|Pneumonia",
+        (("Infiltrate", 0.0, 256.0, 256.0, 512.0), ("Pneumonia", 768.0, 0.0, 256.0, 1024.0)),
+        size=(300, 300),
+        suffix=".jpg",
+    ),
+    *(MadeFilm(patient, 3, "Pleural_Thickening|Mass") for patient in range(5, 12)),
+    MadeFilm(12, 0, "Nodule", size=(32, 64), in_list="test"),
+    MadeFilm(30805, 0, "Edema", in_list=None),
+)
+
+
+@pytest.mark.parametrize("year", ["2017", "v2020"])
+@pytest.mark.parametrize("official", [False, True])
+def test_the_whole_layout_comes_back_as_it_was_written(tmp_path, year, official):
+    root = write_nih(tmp_path / "nih", WHOLE, year=year)
+    data = read_nih(root, official_splits=official)
+    kept = [film for film in WHOLE if film.in_list or not official]
+    assert len(kept) == (13 if official else 14)
+    splits = {"train_val": "train", "test": "test"}
+    for film, one in zip(kept, data.radiographs, strict=True):
+        written = set() if film.labels == "No Finding" else set(film.labels.split("|"))
+        assert one.image_id == film.stem
+        assert one.patient_id == str(film.patient)
+        assert one.path.name == film.stem + film.suffix
+        assert one.path.parent.name == "images"
+        assert set(one.labels) == set(NIH_14)
+        assert {name for name, label in one.labels.items() if label} == {
+            name.replace("_", " ") for name in written
+        }
+        assert [(region.finding, region.shape) for region in one.regions] == [
+            (finding.replace("Infiltrate", "Infiltration"), Box(x, y, x + width, y + height))
+            for finding, x, y, width, height in film.boxes
+        ]
+        assert one.region_frame == FRAME
+        assert one.split == (splits[film.in_list] if official else None)
+    folders = {one.path.parent.parent.name for one in data.radiographs}
+    assert folders >= {f"images_{number:03}" for number in range(1, 12)}
+
+
+def test_without_the_official_lists_all_images_are_split_by_patient(tmp_path):
+    data = prepare(read_nih(write_nih(tmp_path / "nih", WHOLE, year="v2020")), tmp_path / "d")
+    assert len(data.image_ids) == 14
+    assert data.splits[0] == data.splits[1]
+    assert any("splits made by patient" in note for note in data.notes)
+
+
+def test_official_splits_leave_out_what_no_list_names_and_say_where_the_boxes_are(tmp_path):
+    root = write_nih(tmp_path / "nih", WHOLE, year="v2020")
+    data = prepare(read_nih(root, official_splits=True), tmp_path / "data", size=16)
+    assert data.splits.count("test") == 3
+    assert data.splits.count("train") + data.splits.count("val") == 10
+    assert any("1 of 14 images are in neither" in note for note in data.notes)
+    assert any("1 of 2 images with boxes are in the test list" in note for note in data.notes)
+
+
+def test_faulty_official_lists_are_all_named(tmp_path):
+    root = write_nih(tmp_path / "nih", WHOLE, year="v2020")
+    (root / "train_val_list.txt").write_text("00000002_000.png\n00000002_000.png\n")
+    (root / "test_list.txt").write_text("00000002_000.png")
+    with pytest.raises(DataError) as caught:
+        read_nih(root, official_splits=True)
+    first, second = str(caught.value).splitlines()
+    assert "train_val_list.txt: listed twice: 00000002_000" in first
+    assert "test_list.txt: also in train_val_list.txt: 00000002_000" in second
+    (root / "train_val_list.txt").unlink()
+    with pytest.raises(DataError, match=r"holds no train_val_list\.txt"):
+        read_nih(root, official_splits=True)
+    read_nih(root)
+
+
+@pytest.mark.parametrize("content", [b"", b"other.png\n"])
+def test_lists_of_other_images_are_refused(tmp_path, content):
+    root = write_nih(tmp_path / "nih", WHOLE, year="v2020")
+    (root / "train_val_list.txt").write_bytes(b"")
+    (root / "test_list.txt").write_bytes(content)
+    with pytest.raises(DataError, match="name none of the images"):
+        read_nih(root, official_splits=True)
+
+
+def test_a_patient_in_both_official_lists_is_refused(tmp_path):
+    films = (MadeFilm(1, 0), MadeFilm(1, 1, in_list="test"), MadeFilm(2, 0))
+    source = read_nih(write_nih(tmp_path / "nih", films, year="v2020"), official_splits=True)
+    with pytest.raises(DataError, match="1 patients are in two splits"):
+        prepare(source, tmp_path / "data")
+
+
 @pytest.mark.data
 def test_development_radiographs(shared_data, tmp_path):
     root = shared_data / "nih_cxr14"
@@ -160,3 +257,22 @@ def test_development_radiographs(shared_data, tmp_path):
     assert set(zip(data.widths, data.heights, strict=True)) == {(512, 512)}
     boxed = {f for regions in data.regions_by_image.values() for f in (r.finding for r in regions)}
     assert len(boxed) == 8
+
+
+@pytest.mark.data
+def test_official_lists_of_the_development_radiographs(shared_data, tmp_path):
+    """The lists are made from the official split that the development splits tell."""
+    folder = shared_data / "nih_cxr14"
+    with open(folder / "splits.csv", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    for name in ("train_val", "test"):
+        listed = [row["Image Index"] for row in rows if row["nih_official_split"] == name]
+        (tmp_path / f"{name}_list.txt").write_text("\n".join(listed))
+    for name in ("images", "Data_Entry_2017_v2020.csv", "BBox_List_2017.csv"):
+        (tmp_path / name).symlink_to(folder / name)
+    data = read_nih(tmp_path, official_splits=True)
+    assert [sum(one.split == name for one in data.radiographs) for name in ("train", "test")] == [
+        442,
+        744,
+    ]
+    assert any("694 of 694 images with boxes are in the test list" in one for one in data.notes)

@@ -1,3 +1,5 @@
+import gzip
+
 import pytest
 
 from dwarf_cxr.data.rows import doubles, listed, read_table
@@ -34,6 +36,16 @@ def test_damaged_tables_are_refused_by_line(tmp_path, content, message):
     with pytest.raises(DataError, match=message) as caught:
         read_table(path, required=("a", "b"))
     assert str(path) in str(caught.value)
+
+
+def test_packed_tables_are_unpacked_and_damaged_ones_named(tmp_path):
+    path = tmp_path / "t.csv.gz"
+    path.write_bytes(gzip.compress(b"a,b\r\n1,2\r\n"))
+    assert [row.fields for row in read_table(path).rows] == [{"a": "1", "b": "2"}]
+    for content in (b"a,b\n", gzip.compress(b"a,b\n" * 99)[:-9]):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"t\.csv\.gz: damaged archive"):
+            read_table(path)
 
 
 def test_missing_table_and_folder(tmp_path):

@@ -8,7 +8,7 @@ from PIL.ImageColor import getrgb
 from dwarf_cxr.data.geometry import encode_mask
 from dwarf_cxr.data.prepare import prepare
 from dwarf_cxr.data.records import Polygon, Region
-from dwarf_cxr.data.show import OKABE_ITO, contact_sheet
+from dwarf_cxr.data.show import OKABE_ITO, caption, contact_sheet
 from dwarf_cxr.errors import DataError
 
 
@@ -36,6 +36,30 @@ def test_regions_of_every_form_are_drawn_in_their_finding_s_colour(source, tmp_p
     assert near(both, OKABE_ITO[0]) > 100
     assert near(both, OKABE_ITO[1]) > 100
     assert near(mass, OKABE_ITO[1]) < 20
+
+
+def test_no_finding_is_said_only_where_all_were_looked_for(source, tmp_path):
+    labels = (
+        {"Mass": False, "Edema": False},
+        {"Mass": False},
+        {},
+        {"Mass": True},
+        {"Edema": True, "Mass": True},
+        {"Mass": False, "Edema": True},
+    )
+    films = tuple(
+        dataclasses.replace(one, labels=its, regions=())
+        for one, its in zip(source.radiographs, labels, strict=True)
+    )
+    data = prepare(dataclasses.replace(source, radiographs=films), tmp_path / "d", size=16)
+    assert [caption(data, index) for index in range(6)] == [
+        "no finding",
+        "none present (1 of 2 assessed)",
+        "not assessed",
+        "Mass",
+        "Mass, Edema",
+        "Edema",
+    ]
 
 
 def test_the_number_of_films_is_respected(source, tmp_path):

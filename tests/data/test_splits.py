@@ -97,11 +97,18 @@ def test_images_without_split_are_named():
         assign_splits([film(0), film(1)], FINDINGS, given={"i7": "train"})
 
 
-def test_unknown_splits_and_no_training_images_are_refused():
+def test_unknown_splits_are_refused():
     with pytest.raises(DataError, match="unknown split holdout"):
         assign_splits([film(0, split="holdout"), film(1, split="train")], FINDINGS)
-    with pytest.raises(DataError, match="no image is in the split 'train'"):
-        assign_splits([film(0, split="test"), film(1, split="val")], FINDINGS)
+
+
+@pytest.mark.parametrize("splits", [("test", "val", "test"), ("test", "test", "test")])
+def test_without_training_images_nothing_is_carved_and_it_is_said(splits):
+    films = [film(number, split=split) for number, split in enumerate(splits)]
+    assert assign_splits(films, FINDINGS) == (
+        splits,
+        ("no image is in the split 'train': the data serve for evaluation only",),
+    )
 
 
 def test_a_patient_in_two_splits_is_refused_by_id():

@@ -47,6 +47,23 @@ def test_excel_tables_and_paths_are_understood(root):
     assert data.radiographs[0].regions
 
 
+def test_reports_may_be_called_report_text(root):
+    (root / "images.csv").write_text(IMAGES.replace(",text,", ",report_text,"))
+    data = read_csv(root)
+    assert data.findings == ("Mass", "Edema")
+    assert [one.text for one in data.radiographs] == ["A mass, left", None, None]
+    (root / "images.csv").write_text("image_id,patient_id,text,report_text,Mass\na,p1,x,y,1\n")
+    with pytest.raises(DataError, match="both 'text' and 'report_text'"):
+        read_csv(root)
+
+
+def test_images_with_text_and_no_region_are_prepared(root, tmp_path_factory):
+    (root / "regions.csv").unlink()
+    data = prepare(read_csv(root), tmp_path_factory.mktemp("data"), size=8)
+    assert data.texts == ("A mass, left", None, None)
+    assert not data.has_region().any()
+
+
 def test_a_prepared_table_can_be_read_again(root, tmp_path_factory):
     out = tmp_path_factory.mktemp("data")
     first = prepare(read_csv(root, name="mine"), out, size=8)

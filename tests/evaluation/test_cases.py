@@ -1,22 +1,10 @@
 """The table of cases refuses what it cannot be sure of."""
 
-import csv
-
 import pytest
 
 from dwarf_cxr.errors import DataError
-from dwarf_cxr.evaluation.cases import COLUMNS, read_cases
-
-
-def write(path, rows):
-    """Rows are (film, finding, other columns)."""
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, restval="")
-        writer.writeheader()
-        for film, finding, values in rows:
-            base = {"image_id": film, "patient_id": f"p{film}", "finding": finding}
-            writer.writerow(base | {"label": "1", "score": ".5", "n_regions": "1"} | values)
-    return path
+from dwarf_cxr.evaluation.cases import read_cases
+from tests.evaluation.made import write_rows
 
 
 def test_a_doubled_row_does_not_make_up_for_a_missing_one(tmp_path):
@@ -27,11 +15,11 @@ def test_a_doubled_row_does_not_make_up_for_a_missing_one(tmp_path):
         ("b", "Edema", {}),
     ]
     with pytest.raises(DataError, match="4 rows, 3 of them distinct, for 2 images and 2 findings"):
-        read_cases(write(tmp_path / "cases.csv", rows))
+        read_cases(write_rows(tmp_path / "cases.csv", rows))
 
 
 def test_a_value_that_is_not_a_number_is_named(tmp_path):
-    path = write(tmp_path / "cases.csv", [("a", "Mass", {}), ("b", "Mass", {"dice": "high"})])
+    path = write_rows(tmp_path / "cases.csv", [("a", "Mass", {}), ("b", "Mass", {"dice": "high"})])
     with pytest.raises(DataError, match="image b, Mass: dice is 'high'"):
         read_cases(path)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
+from dwarf_cxr.data.chexlocalize import read_chexlocalize
 from dwarf_cxr.data.prepare import prepare
 from dwarf_cxr.data.records import Box, Radiograph, Region, SourceSet
 from dwarf_cxr.data.splits import patient_hashes
@@ -21,6 +22,8 @@ from dwarf_cxr.evaluation.evaluate import (
 )
 from dwarf_cxr.evaluation.paired import compare_runs
 from dwarf_cxr.models.outputs import ModelCard, Outputs
+from tests.data import made_chexpert
+from tests.reporting.made import tiny_model
 
 FINDINGS = ("Mass", "Edema", "Hernia")
 SIZE = 32
@@ -298,3 +301,15 @@ def test_only_the_maps_of_regions_are_kept(data):
     assert not any(
         np.shares_memory(kept, outputs.maps) for kept in collected.positive_maps.values()
     )
+
+
+def test_a_set_without_training_images_is_evaluated(tmp_path):
+    made_chexpert.write_chexlocalize(tmp_path / "set", splits=("test",))
+    source = read_chexlocalize(tmp_path / "set")
+    data = prepare(source, tmp_path / "data", size=64, progress=lambda done, total: None)
+    model = tiny_model(data, findings=("Mass", "Cardiomegaly", "Support Devices"))
+    model.card = dataclasses.replace(model.card, data_name="other", data_fingerprint="0" * 64)
+    metrics = evaluate(model, data, split="test", out=tmp_path / "out", draws=5)
+    assert metrics["findings_order"] == ["Cardiomegaly", "Support Devices"]
+    assert metrics["protocol"]["images"] == 2
+    assert metrics["findings"]["Cardiomegaly"]["max_dice"]["value"] > 0

@@ -1,24 +1,11 @@
 """Paired differences are over the same films, or refused."""
 
-import csv
-
 import numpy as np
 import pytest
 
 from dwarf_cxr.errors import DataError
-from dwarf_cxr.evaluation.cases import COLUMNS
 from dwarf_cxr.evaluation.paired import compare_runs
-
-
-def write(path, rows):
-    """Rows are (film, finding, other columns)."""
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, restval="")
-        writer.writeheader()
-        for film, finding, values in rows:
-            base = {"image_id": film, "patient_id": f"p{film}", "finding": finding}
-            writer.writerow(base | {"label": "1", "score": ".5", "n_regions": "1"} | values)
-    return path
+from tests.evaluation.made import write_rows
 
 
 def test_a_film_that_only_one_run_scores_makes_no_difference(tmp_path):
@@ -31,7 +18,7 @@ def test_a_film_that_only_one_run_scores_makes_no_difference(tmp_path):
     two = [(film, name, dict(values)) for film, name, values in one]
     two[0][2]["energy_inside"] = ""
     findings, macro = compare_runs(
-        write(tmp_path / "one.csv", one), write(tmp_path / "two.csv", two), draws=50
+        write_rows(tmp_path / "one.csv", one), write_rows(tmp_path / "two.csv", two), draws=50
     )
     for difference in (findings["Mass"]["energy_inside"], macro["energy_inside"]):
         assert (difference.value, difference.low, difference.high) == pytest.approx((0, 0, 0))
@@ -39,14 +26,14 @@ def test_a_film_that_only_one_run_scores_makes_no_difference(tmp_path):
 
 
 def test_other_regions_are_refused(tmp_path):
-    one = write(tmp_path / "one.csv", [("a", "Mass", {}), ("b", "Mass", {})])
-    two = write(tmp_path / "two.csv", [("a", "Mass", {}), ("b", "Mass", {"n_regions": "3"})])
+    one = write_rows(tmp_path / "one.csv", [("a", "Mass", {}), ("b", "Mass", {})])
+    two = write_rows(tmp_path / "two.csv", [("a", "Mass", {}), ("b", "Mass", {"n_regions": "3"})])
     with pytest.raises(DataError, match=r"different regions \(Mass in film b: 1 and 3\)"):
         compare_runs(one, two, draws=5)
 
 
 def test_without_draws_there_is_a_difference_but_no_interval(tmp_path):
-    one = write(tmp_path / "one.csv", [("a", "Mass", {"dice": ".25"})])
-    two = write(tmp_path / "two.csv", [("a", "Mass", {"dice": ".75"})])
+    one = write_rows(tmp_path / "one.csv", [("a", "Mass", {"dice": ".25"})])
+    two = write_rows(tmp_path / "two.csv", [("a", "Mass", {"dice": ".75"})])
     difference = compare_runs(one, two, draws=0)[0]["Mass"]["dice"]
     assert (difference.value, difference.low, difference.high) == (0.5, None, None)

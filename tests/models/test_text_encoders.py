@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_file
 
 from dwarf_cxr.errors import CheckpointError, ConfigError
 from dwarf_cxr.models.text_encoders import encode_prompts, starter_text_folder
-from tests.tiny import write_bert
+from tests.tiny import booby_trap, write_bert
 
 PROMPTS = ["mass", "round opacity", "fluid around the lungs"]
 
@@ -102,3 +102,12 @@ def test_missing_weights_are_listed(bert_folder, tmp_path):
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match=r"pooler\.dense\.bias.*pooler\.dense\.weight"):
         encode_prompts(str(folder), PROMPTS)
+
+
+def test_a_pickle_is_never_executed(tmp_path):
+    folder = write_bert(tmp_path / "bert")
+    (folder / "model.safetensors").unlink()
+    mark = booby_trap(folder / "pytorch_model.bin", tmp_path / "sprung")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        encode_prompts(str(folder), PROMPTS)
+    assert not mark.exists()

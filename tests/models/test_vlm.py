@@ -96,9 +96,27 @@ def test_a_finding_asked_alone(folders, context):
     pixels = random_pixels(3)
     together, alone = model.predict(pixels), model.predict(pixels, ["Nodule"])
     assert alone.maps.shape == (3, 1, 4, 4)
-    same = np.allclose(together.probability[:, 2:], alone.probability, rtol=0, atol=1e-5)
-    same_maps = np.allclose(together.maps[:, 2:], alone.maps, rtol=0, atol=1e-5)
-    assert same == same_maps == (context == "isolated")
+    np.testing.assert_allclose(together.probability[:, 2:], alone.probability, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(together.maps[:, 2:], alone.maps, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("context", ["isolated", "joint"])
+def test_other_findings_prompts_matter_only_in_the_joint_context(folders, context):
+    model = build(folders, [f"query_context={context}"])
+    pixels = random_pixels(3)
+    before = model.predict(pixels, ["Nodule"])
+    with torch.no_grad():
+        model.prompt_features[0] += torch.linspace(-3, 3, model.prompt_features.shape[1])
+    after = model.predict(pixels, ["Nodule"])
+    same = np.allclose(before.probability, after.probability, rtol=0, atol=1e-5)
+    assert same == (context == "isolated")
+
+
+def test_in_the_joint_context_findings_that_are_not_asked_get_no_gradient_in_their_heads(folders):
+    model = build(folders, ["query_context=joint"])
+    prediction = model(torch.rand(2, 64, 64), [2])
+    (prediction.maps.square().sum() + prediction.logits.sum()).backward()
+    assert [head.weight.grad is not None for head in model.heads] == [False, False, True]
 
 
 def test_findings_come_in_the_order_asked_with_their_own_heads(folders):

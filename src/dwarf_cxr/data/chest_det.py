@@ -24,7 +24,7 @@ from typing import Any, Literal
 import numpy as np
 
 from dwarf_cxr.data.geometry import fault_of
-from dwarf_cxr.data.images import find_images, image_stem, only_image
+from dwarf_cxr.data.images import find_images, image_stem, left_out, only_image
 from dwarf_cxr.data.records import Box, Polygon, Radiograph, Region, Shape, SourceSet
 from dwarf_cxr.data.rows import doubles, listed
 from dwarf_cxr.data.splits import NAMES as SPLIT_NAMES
@@ -83,14 +83,7 @@ def read_chest_det(root: Path, *, missing: Literal["error", "skip"] = "error") -
         "no patient ids: every image counts as a patient of its own, so that splits cannot be "
         "shown to be patient-disjoint"
     ]
-    if absent:
-        what = f"{len(absent)} of {len(entries)} annotated images are not under {root}"
-        if missing == "error" or len(absent) == len(entries):
-            raise DataError(
-                f"{what}: {listed(absent)}; unpack them there, or use --skip-missing to leave "
-                f"them out"
-            )
-        notes.append(f"{what}; left out")
+    notes += left_out(absent, len(entries), "annotated images", root, missing)
     radiographs = []
     for image_id, split, regions in entries:
         image = only_image(image_id, images)

@@ -17,6 +17,7 @@ import shutil
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -164,6 +165,7 @@ def _title(paths: Iterable[Path], images: int, size: int) -> bytes:
         "dwarf-cxr": dwarf_cxr.__version__,
         "pillow": PIL.__version__,
         "opencv": cv2.__version__,
+        "pydicom": version("pydicom"),
     }
     return json.dumps(title).encode() + b"\n"
 

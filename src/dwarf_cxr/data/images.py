@@ -1,6 +1,7 @@
-"""Reading radiographs from PNG and JPEG files into 8-bit grey, and finding them in folders.
+"""Reading radiographs from PNG, JPEG and DICOM files into 8-bit grey, and finding them in folders.
 
-Conversions, the same for every file: alpha is laid over black; colour, palette and CMYK become
+A DICOM file is told by its content, not by its name (`data/dicom.py`). Conversions, the same for
+every PNG and JPEG file: alpha is laid over black; colour, palette and CMYK become
 luminance (ITU-R 601); an orientation in the EXIF data is applied, so that width, height and
 coordinates are those of the image as it is displayed; 16-bit grey is scaled by its bit depth.
 """
@@ -8,20 +9,25 @@ coordinates are those of the image as it is displayed; 16-bit grey is scaled by 
 import io
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from dwarf_cxr.errors import ImageError
+from dwarf_cxr.data.rows import listed
+from dwarf_cxr.errors import DataError, ImageError
 
 MAX_PIXELS = 100_000_000
 """Larger images are refused from their header: a small file can unpack to any size."""
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
+
+DICOM_MARK = (128, b"DICM")
+"""Where a DICOM file says that it is one, and how."""
 
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, struct.error)
 """What Pillow raises on damaged pixels, chunks and EXIF data."""
@@ -41,7 +47,7 @@ Grey = UInt8[np.ndarray, "height width"]
 
 
 def read_grey(path: Path) -> Grey:
-    """The image of a PNG or JPEG file in 8-bit grey.
+    """The image of a PNG, JPEG or DICOM file in 8-bit grey.
 
     Raises:
         ImageError: the file is missing, empty, damaged, too large or no such image; names it.
@@ -49,29 +55,34 @@ def read_grey(path: Path) -> Grey:
     return decode_grey(read_content(path), str(path))
 
 
-def read_content(path: Path) -> bytes:
-    """The bytes of an image file.
+def read_content(path: Path, where: str | None = None) -> bytes:
+    """The bytes of an image file, which errors name by `where` or else by its path.
 
     Raises:
         ImageError: the file is missing, cannot be opened, or is empty.
     """
+    name = where or str(path)
     try:
         content = Path(path).read_bytes()
     except FileNotFoundError:
-        raise ImageError(f"{path}: no such file; restore it or drop its row") from None
+        raise ImageError(f"{name}: no such file; restore it or drop its row") from None
     except OSError as fault:
-        raise ImageError(f"{path}: cannot be read ({fault.strerror})") from None
+        raise ImageError(f"{name}: cannot be read ({fault.strerror})") from None
     if not content:
-        raise ImageError(f"{path}: empty file; fetch it again")
+        raise ImageError(f"{name}: empty file; fetch it again")
     return content
 
 
 def decode_grey(content: bytes, where: str) -> Grey:
-    """PNG or JPEG bytes in 8-bit grey; `where` names them in errors.
+    """PNG, JPEG or DICOM bytes in 8-bit grey; `where` names them in errors.
 
     Raises:
         ImageError: the bytes are damaged, of more than `MAX_PIXELS`, or no such image.
     """
+    if is_dicom(content):
+        from dwarf_cxr.data.dicom import decode_dicom
+
+        return decode_dicom(content, where)
     too_large = f"{where}: an image of more than {MAX_PIXELS:,} pixels; reduce it first"
     try:
         with Image.open(io.BytesIO(content), formats=["PNG", "JPEG"]) as image:
@@ -85,6 +96,12 @@ def decode_grey(content: bytes, where: str) -> Grey:
         raise ImageError(f"{where}: {_what_it_is(content)}") from None
     except _DAMAGE as fault:
         raise ImageError(f"{where}: damaged or truncated image ({fault}); fetch it again") from None
+
+
+def is_dicom(content: bytes) -> bool:
+    """Whether the bytes are those of a DICOM file, going by its mark."""
+    place, mark = DICOM_MARK
+    return content[place : place + len(mark)] == mark
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -103,11 +120,9 @@ def _what_it_is(content: bytes) -> str:
         return "empty file; fetch it again"
     if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<!--")):
         return "a web page, not an image (a failed download?); fetch the image itself"
-    if content[128:132] == b"DICM":
-        return "a DICOM file, not a PNG or JPEG; convert it to a PNG first"
     if content.startswith((b"\x89PNG", b"\xff\xd8")):
         return "a PNG or JPEG with a damaged header; fetch it again"
-    return "not a PNG or JPEG image; convert it to one of them"
+    return "not a PNG, JPEG or DICOM image; convert it to one of them"
 
 
 def _to_grey(image: Image.Image, where: str) -> Grey:
@@ -158,11 +173,11 @@ def image_stem(name: str) -> str:
     """A file name or image id without its folder and its image suffix; other dots are kept."""
     base = name.replace("\\", "/").rsplit("/", 1)[-1]
     stem, suffix = os.path.splitext(base)
-    return stem if suffix.lower() in (*IMAGE_SUFFIXES, ".dcm") else base
+    return stem if suffix.lower() in IMAGE_SUFFIXES else base
 
 
 def find_images(root: Path) -> dict[str, tuple[Path, ...]]:
-    """All PNG and JPEG files anywhere under `root`, by stem, in sorted order."""
+    """All files under `root` with a suffix of an image, by stem, in sorted order."""
     found: dict[str, list[Path]] = {}
     for folder, subfolders, names in os.walk(root, followlinks=True):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
@@ -185,3 +200,25 @@ def only_image(stem: str, images: Mapping[str, tuple[Path, ...]]) -> Path | None
             f"{paths[0]}: the same image name also stands in {paths[1].parent}; keep one of them"
         )
     return paths[0] if paths else None
+
+
+def left_out(
+    absent: Sequence[str],
+    listed_images: int,
+    named: str,
+    root: Path,
+    missing: Literal["error", "skip"],
+) -> list[str]:
+    """Notes on listed images that are not there: that they are left out; none if all are there.
+
+    Raises:
+        DataError: some are not there and `missing` is "error", or none of them is.
+    """
+    if not absent:
+        return []
+    what = f"{len(absent)} of {listed_images} {named} are not under {root}"
+    if missing == "error" or len(absent) == listed_images:
+        raise DataError(
+            f"{what}: {listed(absent)}; unpack them there, or use --skip-missing to leave them out"
+        )
+    return [f"{what}; left out"]

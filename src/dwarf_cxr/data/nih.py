@@ -1,30 +1,40 @@
 """NIH ChestX-ray14.
 
-- 112,120 frontal radiographs (1024×1024 PNG) of 30,805 patients; 14 findings mined from reports
-  ("No Finding" = none of the 14, so every finding is assessed on every image).
-- `Data_Entry_2017_v2020.csv` (or the older `Data_Entry_2017.csv`): labels and patients. Its
-  width and height are those of the original DICOM, not of the PNG.
+- 112,120 frontal radiographs (1024×1024 PNG) of 30,805 patients in twelve archives, which unpack
+  to `images_001/images` to `images_012/images`; 14 findings mined from reports ("No Finding" = none
+  of the 14, so every finding is assessed on every image).
+- `Data_Entry_2017_v2020.csv`, or else the older `Data_Entry_2017.csv`: labels and patients. Two
+  of its column names hold a comma without quotes, `OriginalImage[Width,Height]` and
+  `OriginalImagePixelSpacing[x,y]`, and so are four columns; the older table ends every line with
+  one more comma. Width and height are those of the original DICOM, not of the PNG. Neither they nor
+  age, sex, view and follow-up are used.
 - `BBox_List_2017.csv`: 984 boxes of 8 findings on 880 images, drawn by a radiologist, as
   x, y, width, height in the 1024×1024 frame. Not exhaustive: a positive without a box is
-  somewhere, not nowhere. It writes "Infiltrate" where the labels write "Infiltration".
-- The official test list holds nearly all boxes, so it is not used: splits are made, or given.
+  somewhere, not nowhere. It writes "Infiltrate" where the labels write "Infiltration", and its
+  column `Bbox [x,y,w,h],,,` is four columns, of odd names.
+- `train_val_list.txt` (86,524 images) and `test_list.txt` (25,596): the official lists, without a
+  line end after their last line, so that line counters say one less. The test list holds nearly
+  all boxes, which leaves no region to train with: the lists are used when asked for; otherwise
+  splits are made, or given.
 - Licence: none; the NIH asks to be acknowledged and the paper to be cited.
 - Wang et al., ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks on
   Weakly-Supervised Classification and Localization of Common Thorax Diseases, CVPR 2017.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from dwarf_cxr.data.images import find_images, image_stem, only_image
+from dwarf_cxr.data.images import find_images, image_stem, left_out, only_image
 from dwarf_cxr.data.records import Box, Radiograph, Region, SourceSet
-from dwarf_cxr.data.rows import Row, Table, listed, read_table
+from dwarf_cxr.data.rows import Row, Table, doubles, listed, read_table
 from dwarf_cxr.errors import DataError
 from dwarf_cxr.findings import NIH_14
 
 LABEL_TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
 BOX_TABLE = "BBox_List_2017.csv"
+SPLIT_LISTS: Mapping[str, str] = {"train": "train_val_list.txt", "test": "test_list.txt"}
+"""The official lists of image names; validation images are taken from the first by patient."""
 FRAME = (1024, 1024)
 
 NAMES: Mapping[str, str] = {
@@ -35,31 +45,41 @@ NAMES: Mapping[str, str] = {
 """The tables' names of the findings; any other is an error."""
 
 
-def read_nih(root: Path, *, missing: Literal["error", "skip"] = "error") -> SourceSet:
+def read_nih(
+    root: Path, *, missing: Literal["error", "skip"] = "error", official_splits: bool = False
+) -> SourceSet:
     """Read ChestX-ray14, or a part of it, from the official tables and images under `root`.
 
     Images may be PNG or JPEG of any size in any subfolder; they are found by the stem of their
     name. `missing` says what becomes of rows without an image: an error, or left out with a note.
-    A box on a finding that the labels call absent is kept, and counted in the notes.
+    `official_splits` takes the splits of the official lists; an image that neither of them names is
+    left out. A box on a finding that the labels call absent is kept, and counted in the notes.
 
     Raises:
-        DataError: a table or image is missing, a row cannot be understood; names file and row.
+        DataError: a table, list or image is missing, a row cannot be understood; names file and
+            row.
     """
     root = Path(root)
     table = read_table(_find_table(root), required=("Image Index", "Finding Labels", "Patient ID"))
     labels = _read_labels(table)
-    boxes, box_notes = _read_boxes(root, labels)
+    boxes, notes = _read_boxes(root, labels)
+    splits = _read_official_splits(root) if official_splits else {}
+    if official_splits:
+        unlisted = [name for name in labels if image_stem(name) not in splits]
+        if unlisted:
+            notes.append(
+                f"{len(unlisted)} of {len(labels)} images are in neither of the official lists; "
+                f"left out: {listed(unlisted)}"
+            )
+        labels = {name: row for name, row in labels.items() if image_stem(name) in splits}
+        if not labels:
+            raise DataError(
+                f"{root}: the official lists name none of the images of {table.path.name}; "
+                f"fetch the lists again"
+            )
     images = find_images(root)
     absent = [name for name in labels if image_stem(name) not in images]
-    notes = list(box_notes)
-    if absent:
-        what = f"{len(absent)} of {len(labels)} images of {table.path.name} are not under {root}"
-        if missing == "error" or len(absent) == len(labels):
-            raise DataError(
-                f"{what}: {listed(absent)}; unpack them there, or use --skip-missing to leave "
-                f"them out"
-            )
-        notes.append(f"{what}; left out")
+    notes += left_out(absent, len(labels), f"images of {table.path.name}", root, missing)
     radiographs = []
     for name, (row, present) in labels.items():
         path = only_image(image_stem(name), images)
@@ -73,8 +93,11 @@ def read_nih(root: Path, *, missing: Literal["error", "skip"] = "error") -> Sour
                 labels={finding: finding in present for finding in NIH_14},
                 regions=tuple(boxes.get(image_stem(name), ())),
                 region_frame=FRAME,
+                split=splits.get(image_stem(name)),
             )
         )
+    if official_splits:
+        notes.append(_boxes_by_split(radiographs))
     contradicted = sum(
         not radiograph.labels[region.finding]
         for radiograph in radiographs
@@ -97,14 +120,18 @@ def read_nih(root: Path, *, missing: Literal["error", "skip"] = "error") -> Sour
     )
 
 
+def _find(root: Path, name: str) -> Path | None:
+    """The file `name` in `root` or, where it is not there, anywhere below."""
+    if (root / name).is_file():
+        return root / name
+    return min(root.rglob(name), default=None)
+
+
 def _find_table(root: Path) -> Path:
     for name in LABEL_TABLES:
-        if (root / name).is_file():
-            return root / name
-    for name in LABEL_TABLES:
-        found = sorted(root.rglob(name))
-        if found:
-            return found[0]
+        found = _find(root, name)
+        if found is not None:
+            return found
     raise DataError(
         f"{root}: holds neither {' nor '.join(LABEL_TABLES)}; give the folder of the official "
         f"download as --root"
@@ -141,12 +168,12 @@ def _read_boxes(
     root: Path, labels: Mapping[str, tuple[Row, frozenset[str]]]
 ) -> tuple[dict[str, list[Region]], list[str]]:
     """Boxes by image stem, and notes."""
-    paths = [root / BOX_TABLE] if (root / BOX_TABLE).is_file() else sorted(root.rglob(BOX_TABLE))
-    if not paths:
+    path = _find(root, BOX_TABLE)
+    if path is None:
         return {}, [f"no {BOX_TABLE} under {root}: no finding has a region"]
     # The header reads `Bbox [x,y,w,h],,,`: its commas make four columns with these odd names.
     columns = ("Bbox [x", "y", "w", "h]")
-    table = read_table(paths[0], required=("Image Index", "Finding Label", *columns))
+    table = read_table(path, required=("Image Index", "Finding Label", *columns))
     known = {image_stem(name) for name in labels}
     boxes: dict[str, list[Region]] = {}
     faults, others = [], 0
@@ -170,3 +197,40 @@ def _read_boxes(
     if faults:
         raise DataError("\n".join(faults))
     return boxes, [f"{others} boxes are of images that the labels do not list"] if others else []
+
+
+def _read_official_splits(root: Path) -> dict[str, str]:
+    """The official split of every listed image, by image stem."""
+    splits: dict[str, str] = {}
+    faults = []
+    for split, name in SPLIT_LISTS.items():
+        path = _find(root, name)
+        if path is None:
+            faults.append(f"{root}: holds no {name}, which the official splits need; put it there")
+            continue
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as fault:
+            faults.append(f"{path}: cannot be read ({fault}); fetch it again")
+            continue
+        stems = [image_stem(line.strip()) for line in lines if line.strip()]
+        twice = doubles(stems)
+        if twice:
+            faults.append(f"{path}: listed twice: {listed(twice)}; fetch it again")
+        both = [stem for stem in stems if splits.get(stem, split) != split]
+        if both:
+            faults.append(f"{path}: also in {SPLIT_LISTS['train']}: {listed(both)}; keep one")
+        splits |= dict.fromkeys(stems, split)
+    if faults:
+        raise DataError("\n".join(faults))
+    return splits
+
+
+def _boxes_by_split(radiographs: Sequence[Radiograph]) -> str:
+    """The note on how few of the boxes the official lists leave to train with."""
+    boxed = [one.split for one in radiographs if one.regions]
+    return (
+        f"official splits: {boxed.count('test')} of {len(boxed)} images with boxes are in the test "
+        f"list and {boxed.count('train')} in the training list; without boxes there, regions "
+        f"cannot train"
+    )

@@ -207,10 +207,10 @@ def _source_faults(source: SourceSet) -> list[str]:
     for finding in source.findings:
         if fault := _field_fault(finding):
             faults.append(f"finding {finding!r} {fault}")
-    seen: dict[str, Path] = {}
+    seen: dict[str, str] = {}
     for one in source.radiographs:
-        where = f"image {one.image_id!r} ({str(one.path)!r})"
-        fields = {"image id": one.image_id, "patient id": one.patient_id, "path": str(one.path)}
+        where = f"image {one.image_id!r} ({one.shown!r})"
+        fields = {"image id": one.image_id, "patient id": one.patient_id, "path": one.shown}
         # tables are read without the blanks at a field's rims: those would change an id
         stripped = {"text": (one.text or "").strip()}
         for name, value in (fields | stripped).items():
@@ -220,7 +220,7 @@ def _source_faults(source: SourceSet) -> list[str]:
             faults.append(f"{where}: no image id or no patient id; fill it in")
         if one.image_id in seen:
             faults.append(f"{where}: the same id as {seen[one.image_id]}; ids must differ")
-        seen.setdefault(one.image_id, one.path)
+        seen.setdefault(one.image_id, one.shown)
         named = {*one.labels, *(region.finding for region in one.regions)}
         unknown = sorted(named - set(source.findings))
         if unknown:
@@ -273,7 +273,7 @@ def _decode_all(
     Decoding frees the interpreter, so that threads decode in parallel.
     """
     outcomes = _in_order(
-        lambda index: _decode(radiographs[index].path, index, draft),
+        lambda index: _decode(radiographs[index], index, draft),
         len(radiographs),
         workers or _usable_cores(),
     )
@@ -298,12 +298,12 @@ def _decode_all(
 
 
 def _decode(
-    path: Path, index: int, draft: Draft
+    one: Radiograph, index: int, draft: Draft
 ) -> tuple[UInt8[np.ndarray, "size size"], Film | None] | str:
     """An image's pixels, written to the draft, and its film if the draft lacks it; or its fault."""
     try:
         # taken before the file is read: what changes meanwhile is decoded again by a later call
-        status = path.stat()
+        status = one.path.stat()
         length, modified = status.st_size, status.st_mtime_ns
     except OSError:
         length = modified = -1  # reading says why
@@ -311,8 +311,8 @@ def _decode(
     if kept is not None:
         return kept, None
     try:
-        content = read_content(path)
-        grey = decode_grey(content, str(path))
+        content = read_content(one.path, one.shown)
+        grey = decode_grey(content, one.shown)
     except ImageError as fault:
         return str(fault)
     pixels = resize(grey, draft.size)
@@ -362,16 +362,16 @@ def _check(
 ) -> _Checked:
     """The regions of every decoded image in its own pixels; blank and repeated images."""
     warnings = [
-        f"{radiographs[index].path}: every pixel is the same; drop it if it is a failed export"
+        f"{radiographs[index].shown}: every pixel is the same; drop it if it is a failed export"
         for index in np.flatnonzero(films["decoded"] & films["blank"]).tolist()
     ]
     faults, repeated = _repeated_images(radiographs, films, splits)
     warnings += repeated
+    warnings += _stretched(radiographs, films)
     regions = {}
     for index, one in enumerate(radiographs):
         if one.regions and films["decoded"][index]:
-            frame = (int(films["width"][index]), int(films["height"][index]))
-            placed, bad, clipped = _placed(one, frame, findings)
+            placed, bad, clipped = _placed(one, _frame(films[index]), findings)
             faults += bad
             warnings += clipped
             if placed:
@@ -389,7 +389,7 @@ def _repeated_images(
     originals = decoded[first[kind]]
     repeated = originals != decoded
     for index, other in zip(decoded[repeated], originals[repeated], strict=True):
-        pair = f"{radiographs[index].path}: the same file as {radiographs[other].path}"
+        pair = f"{radiographs[index].shown}: the same file as {radiographs[other].shown}"
         if splits[other] == splits[index]:
             warnings.append(f"{pair}; drop one of them")
         else:
@@ -400,17 +400,34 @@ def _repeated_images(
     return faults, warnings
 
 
+def _stretched(radiographs: Sequence[Radiograph], films: np.ndarray) -> list[str]:
+    """A warning when regions are given for frames of other proportions than their files."""
+    named = []
+    for one, film in zip(radiographs, films, strict=True):
+        if film["decoded"] and one.regions and one.region_frame is not None:
+            frame = _frame(film)
+            if not _alike(one.region_frame, frame):
+                named.append(
+                    f"{one.image_id!r} ({one.region_frame[0]}×{one.region_frame[1]}, file "
+                    f"{frame[0]}×{frame[1]})"
+                )
+    if not named:
+        return []
+    return [
+        f"{len(named)} images have regions for other proportions than their files (squeezed, "
+        f"turned or cropped?), which were stretched: {listed(named)}"
+    ]
+
+
+def _frame(film: np.void) -> Frame:
+    return int(film["width"]), int(film["height"])
+
+
 def _placed(
     one: Radiograph, frame: Frame, findings: Sequence[str]
 ) -> tuple[tuple[Region, ...], list[str], list[str]]:
     """Regions of the chosen findings in pixels of the image; faults; warnings."""
     placed, faults, warnings = [], [], []
-    if one.regions and one.region_frame is not None and not _alike(one.region_frame, frame):
-        warnings.append(
-            f"image {one.image_id!r}: its regions are given for {one.region_frame[0]}×"
-            f"{one.region_frame[1]} pixels, but its file has {frame[0]}×{frame[1]}, of other "
-            f"proportions (turned or cropped?); regions were stretched"
-        )
     for number, region in enumerate(one.regions, start=1):
         if region.finding not in findings:
             continue
@@ -462,7 +479,7 @@ def _write_images(
                 "image_id": one.image_id,
                 "patient_id": one.patient_id,
                 "split": split,
-                "source": str(one.path.absolute()),
+                "source": _original(one),
                 "sha256": film["sha256"].decode(),
                 "width": film["width"],
                 "height": film["height"],
@@ -483,15 +500,21 @@ def _annotated(
     regions: Mapping[int, tuple[Region, ...]],
 ) -> Iterator[AnnotatedImage]:
     for index, one in enumerate(radiographs):
+        width, height = _frame(films[index])
         yield AnnotatedImage(
             image_id=one.image_id,
-            file_name=str(one.path.absolute()),
-            width=int(films["width"][index]),
-            height=int(films["height"][index]),
+            file_name=_original(one),
+            width=width,
+            height=height,
             patient_id=one.patient_id,
             split=splits[index],
             regions=regions.get(index, ()),
         )
+
+
+def _original(one: Radiograph) -> str:
+    """The file as tables name it."""
+    return one.alias or str(one.path.absolute())
 
 
 def _counts(

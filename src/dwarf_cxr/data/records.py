@@ -72,6 +72,13 @@ class Radiograph:
     """(width, height) of the frame that `regions` are given in; None: the image file's own."""
     split: str | None = None
     text: str | None = None
+    alias: str | None = None
+    """What is written, in tables, notes and errors, in place of a path that may name a patient."""
+
+    @property
+    def shown(self) -> str:
+        """The file as tables, notes and errors name it."""
+        return self.alias or str(self.path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,14 @@
 """Reading CSV tables of unknown origin: byte order marks, line ends, encodings, ragged rows."""
 
 import csv
+import gzip
+import io
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from dwarf_cxr.errors import DataError
 
@@ -27,13 +31,13 @@ class Table:
 
 
 def read_table(path: Path, required: Sequence[str] = ()) -> Table:
-    """Parse a UTF-8 CSV file, with or without byte order mark, with any line ends.
+    """Parse a UTF-8 CSV file, with or without byte order mark, with any line ends; `.gz` too.
 
     Empty lines and empty columns at the right are dropped.
 
     Raises:
-        DataError: the file is missing, empty, not UTF-8 or ragged, names a column twice, or lacks
-            a `required` column; names the file and the line.
+        DataError: the file is missing, empty, damaged, not UTF-8 or ragged, names a column twice,
+            or lacks a `required` column; names the file and the line.
     """
     columns, rows = iterate_rows(path, required)
     return Table(
@@ -82,8 +86,8 @@ def iterate_rows(
 def _filled_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Line number and fields, without blanks around them, of every line that is not empty."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(_without_nul(stream, path), strict=True)
+        with _open(path) as stream, io.TextIOWrapper(stream, "utf-8-sig", newline="") as text:
+            reader = csv.reader(_without_nul(text, path), strict=True)
             start = 1
             try:
                 for cells in reader:
@@ -95,10 +99,17 @@ def _filled_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
                 raise DataError(f"{path}, line {start}: not valid CSV ({fault})") from None
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as fault:
+        raise DataError(f"{path}: damaged archive ({fault}); fetch it again") from None
     except OSError as fault:
         raise DataError(f"{path}: cannot be read ({fault.strerror})") from None
     except UnicodeDecodeError:
         raise _not_utf8(path) from None
+
+
+def _open(path: Path) -> BinaryIO:
+    """The bytes of a table, unpacked."""
+    return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
 def _without_nul(lines: Iterable[str], path: Path) -> Iterator[str]:
@@ -110,15 +121,28 @@ def _without_nul(lines: Iterable[str], path: Path) -> Iterator[str]:
 
 def _not_utf8(path: Path) -> DataError:
     """The line and the byte, which the decoder of a stream does not know."""
-    for number, line in enumerate(path.open("rb"), start=1):
-        try:
-            line.decode("utf-8")
-        except UnicodeDecodeError as fault:
-            return DataError(
-                f"{path}, line {number}: byte 0x{line[fault.start]:02x} is not UTF-8; "
-                f"save the table as CSV UTF-8"
-            )
+    with _open(path) as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as fault:
+                return DataError(
+                    f"{path}, line {number}: byte 0x{line[fault.start]:02x} is not UTF-8; "
+                    f"save the table as CSV UTF-8"
+                )
     return DataError(f"{path}: not UTF-8; save the table as CSV UTF-8")
+
+
+def only_file(root: Path, name: str) -> Path | None:
+    """The one file called `name` anywhere under `root`; None when there is none.
+
+    Raises:
+        DataError: there are several.
+    """
+    found = sorted(root.rglob(name))
+    if len(found) > 1:
+        raise DataError(f"{root}: several files {name}: {listed(list(map(str, found)))}; keep one")
+    return found[0] if found else None
 
 
 def _without_empty_tail(cells: list[str]) -> list[str]:

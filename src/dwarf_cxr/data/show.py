@@ -128,20 +128,28 @@ def _draw_film(axis: Axes, data: PreparedData, index: int, shown: Sequence[str])
     for finding in shown:
         for region in data.regions(index, finding):
             _draw_region(axis, region, *_style(shown, finding))
-    present = [
-        finding
-        for finding, label in zip(data.findings, data.labels[index], strict=True)
-        if label == 1
-    ]
-    assessed = not np.isnan(data.labels[index]).all()
-    names = ", ".join(present) or ("no finding" if assessed else "not assessed")
     axis.set_title(
         f"{_shortened(data.image_ids[index], 24)} · {data.splits[index]}",
         color=QUIET,
         fontsize=7,
         pad=3,
     )
-    axis.set_xlabel(_wrapped(names, 34, 2), color=FOREGROUND, fontsize=7, labelpad=3)
+    axis.set_xlabel(_wrapped(caption(data, index), 34, 2), color=FOREGROUND, fontsize=7, labelpad=3)
+
+
+def caption(data: PreparedData, index: int) -> str:
+    """The positive findings of an image or, where there is none, how many were looked for at all.
+
+    Only an image on which every finding was assessed is said to have no finding.
+    """
+    labels = data.labels[index]
+    present = [name for name, label in zip(data.findings, labels, strict=True) if label == 1]
+    assessed = int((~np.isnan(labels)).sum())
+    if present:
+        return ", ".join(present)
+    if assessed == len(labels):
+        return "no finding"
+    return f"none present ({assessed} of {len(labels)} assessed)" if assessed else "not assessed"
 
 
 def _draw_region(axis: Axes, region: Region, colour: str, style: LineStyle) -> None:

@@ -72,11 +72,12 @@ def assign_splits(
 
     `given` (by image id) goes before what the radiographs say themselves. Where neither says
     anything, splits are made by `FRACTIONS`; where they name no validation images, validation is
-    carved out of train. Made splits keep patients together and the findings in proportion.
+    carved out of train; where they name no training images, the data serve for evaluation only.
+    Made splits keep patients together and the findings in proportion.
 
     Raises:
-        DataError: some images have a split and some not, a split is unknown, there is no training
-            image, or a patient is in two splits.
+        DataError: some images have a split and some not, a split is unknown, or a patient is in two
+            splits.
     """
     notes = []
     if given is not None:
@@ -105,8 +106,8 @@ def assign_splits(
     refuse_shared_patients([one.patient_id for one in radiographs], splits)
     training = [index for index, split in enumerate(splits) if split == "train"]
     if not training:
-        raise DataError("no image is in the split 'train'; name the training images")
-    if "val" not in splits:
+        notes.append("no image is in the split 'train': the data serve for evaluation only")
+    elif "val" not in splits:
         members = [radiographs[index] for index in training]
         carved = _stratify(members, findings, (1 - VAL_FRACTION, VAL_FRACTION, 0.0), seed)
         for index, split in zip(training, carved, strict=True):

@@ -1,10 +1,10 @@
 """A user's own radiographs as CSV tables.
 
 `images.csv`, one row per radiograph: `image_id` or `path` or both, `patient_id`, optionally
-`split` (train, val, test) and `text`, and one column per finding. A label is 1 (present),
-0 (absent) or empty (never assessed) and nothing else: -1, 0.5 or "nan" are refused, because every
-tool means something different by them. The columns of `dwarf data prepare`'s own images.csv are
-understood too; `source` then is the path.
+`split` (train, val, test) and `text` (or `report_text`), and one column per finding. A label is 1
+(present), 0 (absent) or empty (never assessed) and nothing else: -1, 0.5 or "nan" are refused,
+because every tool means something different by them. The columns of `dwarf data prepare`'s own
+images.csv are understood too; `source` then is the path.
 
 `regions.csv`, if there is one, one row per box: `image_id`, `finding`, `x1`, `y1`, `x2`, `y2` in
 pixels of the image file, optionally `annotator`.
@@ -35,6 +35,7 @@ NOT_FINDINGS = (
     "width",
     "height",
     "text",
+    "report_text",
 )
 """Columns of images.csv that have a meaning of their own; all others are findings."""
 
@@ -53,6 +54,8 @@ def read_csv(root: Path, *, name: str | None = None) -> SourceSet:
     table = read_table(root / IMAGES_TABLE, required=("patient_id",))
     if not {"image_id", "path", "source"} & set(table.columns):
         raise DataError(f"{table.path}: needs a column 'image_id' or 'path'")
+    if {"text", "report_text"} <= set(table.columns):
+        raise DataError(f"{table.path}: has both 'text' and 'report_text'; keep one of them")
     columns = [column for column in table.columns if column not in NOT_FINDINGS]
     findings = tuple(SYNONYMS.get(column, column) for column in columns)
     if not columns or "" in columns or len(set(findings)) != len(findings):
@@ -176,7 +179,7 @@ def _radiograph(
         path=path,
         labels=labels,
         split=None if split is None else SPLIT_NAMES[split.lower()],
-        text=row.fields.get("text") or None,
+        text=row.fields.get("text") or row.fields.get("report_text") or None,
     )
 
 

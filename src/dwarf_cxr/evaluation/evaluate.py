@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from dwarf_cxr import __version__
+from dwarf_cxr.data.harmonise import Agreement, agree, harmonise_data
+from dwarf_cxr.data.label_map import LabelMap, load_label_map
 from dwarf_cxr.data.splits import patient_hashes
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import CheckpointError, DataError
@@ -32,12 +34,20 @@ from dwarf_cxr.evaluation.references import (
 )
 from dwarf_cxr.evaluation.scores import fit_score_threshold, refuse_nan_scores
 from dwarf_cxr.files import write_bytes, write_json
+from dwarf_cxr.models.merged import MergedClassifier, merged_card
 from dwarf_cxr.models.outputs import Classifier, ModelCard, Outputs
+from dwarf_cxr.progress import Report
 
 BATCH = 64
 """Images predicted together; maps of images without regions are not kept."""
 
 MAPLESS = "no map of it was scored"
+THRESHOLD_POLICY = (
+    "fitted on the validation split of the training data and stored in the model: scores by "
+    "largest F1, maps and prior by largest mean Dice; max_dice is an oracle"
+)
+MERGED_POLICY = "; of a finding made of several, score, map, prior and thresholds are the largest"
+
 WHY_UNSCORED = dict.fromkeys(REFERENCES, MAPLESS) | {
     "train_prior": "the training set has no region of the finding",
     "shuffled": "only one image with the finding has a region",
@@ -57,13 +67,17 @@ def evaluate(
     save_maps: bool = False,
     seed: int | None = None,
     bootstrap_seed: int = 0,
+    label_map: LabelMap | None = None,
+    report: Report | None = None,
 ) -> dict[str, Any]:
     """Score `model` on a split and write metrics.json, cases.csv and, if asked, maps.npz.
 
-    Thresholds are those stored in the model, which were fitted on its own validation split.
+    Evaluated are the findings that model and data share (`data/harmonise.py`, `agree`). Thresholds
+    and train prior are those stored in the model, from its own validation and training splits.
 
     Args:
         seed: the training's, only recorded.
+        label_map: what findings of different data sets are the same; by default the package's.
 
     Returns:
         The content of metrics.json.
@@ -81,24 +95,25 @@ def evaluate(
             f"the model wants images of {model.image_size} px, {data.folder} has {data.size} px; "
             f"prepare the data with --size {model.image_size}"
         )
-    shared = tuple(name for name in model.findings if name in data.findings)
-    if not shared:
-        raise DataError(
-            f"{data.folder}: none of the model's findings ({', '.join(model.findings)}) is there"
-        )
-    only_in_data = [name for name in data.findings if name not in shared]
-    data = data.restrict(shared)
+    label_map = load_label_map() if label_map is None else label_map
+    agreement = agree(model.findings, card.data_name, data.findings, data.name, label_map)
+    data = harmonise_data(data, agreement.data_unions)
+    parts = agreement.model_parts
+    judged_card = merged_card(card, model.findings, parts)
+    judge = MergedClassifier(model, parts, judged_card)
     indices = data.indices(split)
     if not len(indices):
         present = ", ".join(sorted(set(data.splits)))
         raise DataError(f"{data.folder}: no image in split {split!r}; its splits are {present}")
 
-    _refuse_seen_patients(card, data, split)
-    collected = _Collected(model, data, indices, card)
+    refuse_seen_patients(card, data, split)
+    collected = _Collected(judge, data, indices, judged_card)
     kept_maps: list[Float32[np.ndarray, "batch finding h w"]] = []
     for start in range(0, len(indices), BATCH):
+        if report is not None:
+            report(f"scoring {split} images", start, len(indices))
         chunk = indices[start : start + BATCH]
-        outputs = model.predict(data.pixels[chunk], shared)
+        outputs = judge.predict(data.pixels[chunk])
         collected.add(start, chunk, outputs)
         if save_maps:
             kept_maps.append(outputs.maps)
@@ -114,8 +129,8 @@ def evaluate(
     metrics: dict[str, Any] = {
         "method": card.method,
         "seed": seed,
-        "findings_order": list(shared),
-        "protocol": _protocol(model, card, data, only_in_data, split, draws, bootstrap_seed),
+        "findings_order": list(judge.findings),
+        "protocol": _protocol(card, data, agreement, label_map, split, draws, bootstrap_seed),
         "findings": {
             name: {metric: estimate.to_json() for metric, estimate in values.items()}
             for name, values in findings.items()
@@ -319,8 +334,14 @@ class _Collected:
         )
 
 
-def _refuse_seen_patients(card: ModelCard, data: PreparedData, split: str) -> None:
-    """The same data set split anew would show the model its own training patients as test."""
+def refuse_seen_patients(card: ModelCard, data: PreparedData, split: str) -> None:
+    """Stop where the model was trained on patients of the split.
+
+    The same data set split anew would show the model its own training patients as test.
+
+    Raises:
+        DataError: says how many patients.
+    """
     if data.fingerprint == card.data_fingerprint:
         return
     ids = [data.patient_ids[index] for index in data.indices(split)]
@@ -346,21 +367,21 @@ def _json(estimates: dict[str, Estimate]) -> dict[str, Any]:
 
 
 def _protocol(
-    model: Classifier,
     card: ModelCard,
     data: PreparedData,
-    only_in_data: list[str],
+    agreement: Agreement,
+    label_map: LabelMap,
     split: str,
     draws: int,
     seed: int,
 ) -> dict[str, Any]:
+    merges = any(len(one.model) > 1 for one in agreement.shared)
     return {
         "split": split,
         "images": len(data.indices(split)),
         "map_policy": "unit domain (simplex maps by r/(1+r), r = N·A), bilinear to "
         f"{data.size} px, against the exact covered share of each pixel",
-        "threshold_policy": "fitted on the validation split of the training data and stored in the "
-        "model: scores by largest F1, maps and prior by largest mean Dice; max_dice is an oracle",
+        "threshold_policy": THRESHOLD_POLICY + (MERGED_POLICY if merges else ""),
         "bootstrap": {"unit": "patient", "draws": draws, "seed": seed, "interval": "95 %"},
         "query_context": card.query_context,
         "map_domain": card.map_domain,
@@ -375,9 +396,18 @@ def _protocol(
             "fingerprint": card.data_fingerprint,
             "splits_sha256": card.splits_sha256,
         },
+        "label_map": {"source": label_map.source, "sha256": label_map.sha256},
+        "shared_findings": {
+            one.name: {
+                "model": list(one.model),
+                "data": list(one.data.parts),
+                "never_assessed": list(one.data.missing),
+            }
+            for one in agreement.shared
+        },
         "findings_not_evaluated": {
-            "only_in_model": [name for name in model.findings if name not in data.findings],
-            "only_in_data": only_in_data,
+            "only_in_model": list(agreement.unmatched),
+            "only_in_data": list(agreement.untrained),
         },
         "version": __version__,
     }

@@ -68,7 +68,7 @@ def _aligned(one: Cases, two: Cases, baseline: Path, other: Path) -> tuple[Cases
     ):
         raise DataError(
             f"{baseline} and {other} know different patients or labels of the same films; "
-            "evaluate both runs on the same data"
+            "evaluate both runs on the same data with the same label map"
         )
     if not np.array_equal(left.n_regions, right.n_regions):
         image, finding = np.argwhere(left.n_regions != right.n_regions)[0]

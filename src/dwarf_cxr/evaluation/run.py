@@ -1,12 +1,15 @@
 """Evaluating a trained run: open, score, write, and say the outcome in a few lines."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dwarf_cxr.config import load_config
+from dwarf_cxr.data.label_map import load_label_map
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.evaluation.evaluate import evaluate
 from dwarf_cxr.models.checkpoint import load_model
+from dwarf_cxr.progress import Report
 
 SHOWN = ("auc", "f1", "dice", "max_dice", "hit_rate")
 
@@ -19,27 +22,42 @@ def evaluate_run(
     out: Path,
     draws: int = 1000,
     save_maps: bool = False,
+    label_map: Path | None = None,
+    report: Report | None = None,
 ) -> list[str]:
     """Evaluate a run or a bare model on a split of `data` and write its files to `out`.
 
+    Args:
+        label_map: a YAML file laid over the package's label map.
+
     Returns:
-        Lines for a person: the macro metrics with intervals, and the references.
+        Lines for a person: what was evaluated if it is not simply the model's findings, the macro
+        metrics with intervals, and the references.
 
     Raises:
-        DwarfError: no model, no data, or no image in the split.
+        DwarfError: no model, no data, no shared finding, or no image in the split.
     """
     model = load_model(run)
     prepared = PreparedData.open(data)
     config_file = run / "config.yaml"
     seed = load_config(config_file).seed if config_file.is_file() else None
     metrics = evaluate(
-        model, prepared, split=split, out=out, draws=draws, save_maps=save_maps, seed=seed
+        model,
+        prepared,
+        split=split,
+        out=out,
+        draws=draws,
+        save_maps=save_maps,
+        seed=seed,
+        label_map=load_label_map(label_map),
+        report=report,
     )
     return _lines(metrics)
 
 
 def _lines(metrics: dict[str, Any]) -> list[str]:
-    lines = [f"{name:<12} {_shown(metrics['macro'][name])}" for name in SHOWN]
+    lines = _agreement_lines(metrics["protocol"])
+    lines += [f"{name:<12} {_shown(metrics['macro'][name])}" for name in SHOWN]
     for reference, block in metrics["references"].items():
         values = ", ".join(
             f"{name} {_shown(block['macro'][name])}"
@@ -47,6 +65,37 @@ def _lines(metrics: dict[str, Any]) -> list[str]:
             if name in block["macro"]
         )
         lines.append(f"reference {reference}: {values}")
+    return lines
+
+
+def _agreement_lines(protocol: dict[str, Any]) -> list[str]:
+    data, trained = protocol["data"]["name"], protocol["trained_on"]["name"]
+    lines = [] if data == trained else [f"trained on {trained}, evaluated on {data}"]
+    lines += shared_finding_words(protocol["shared_findings"])
+    only = protocol["findings_not_evaluated"]
+    for words, names in (
+        ("untrained (in the data, not in the model)", only["only_in_data"]),
+        ("unmatched (in the model, not in the data)", only["only_in_model"]),
+    ):
+        if names:
+            lines.append(f"{words}: {', '.join(names)}")
+    return lines
+
+
+def shared_finding_words(shared: Mapping[str, Mapping[str, list[str]]]) -> list[str]:
+    """What each shared finding is on both sides, for those that are not simply one name."""
+    lines = []
+    for name, one in shared.items():
+        words = []
+        if one["model"] != [name]:
+            largest = "largest of " if len(one["model"]) > 1 else ""
+            words.append(f"the model's {largest}{', '.join(one['model'])}")
+        if one["data"] != [name] or one["never_assessed"]:
+            words.append(f"the data's {' or '.join(one['data'])}")
+        if one["never_assessed"]:
+            words.append(f"never absent, since {', '.join(one['never_assessed'])} is not assessed")
+        if words:
+            lines.append(f"{name}: {'; '.join(words)}")
     return lines
 
 

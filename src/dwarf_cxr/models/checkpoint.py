@@ -60,6 +60,12 @@ def save_model(model: VisionLanguageClassifier, folder: Path) -> None:
         write_json(fresh / "config.json", config)
 
 
+def model_folder(run: Path) -> Path:
+    """The folder of the model of a run, or `run` itself if it is a bare model folder."""
+    run = Path(run)
+    return whole_folder(run / "model" if (run / "config.yaml").is_file() else run)
+
+
 def load_model(folder: Path) -> VisionLanguageClassifier:
     """The model of a run, or of a bare model folder.
 
@@ -67,10 +73,7 @@ def load_model(folder: Path) -> VisionLanguageClassifier:
         CheckpointError: no model there, damaged weights, or weights that do not fit; lists every
             missing, unexpected and mis-shaped key.
     """
-    folder = Path(folder)
-    if (folder / "config.yaml").is_file():
-        folder = folder / "model"
-    folder = whole_folder(folder)
+    folder = model_folder(folder)
     config_file, weights_file = folder / "config.json", folder / "model.safetensors"
     if not config_file.is_file() or not weights_file.is_file():
         raise CheckpointError(

@@ -10,6 +10,9 @@ result to [0, 1]:
 | logit       | head-mean scores before softmax | sigmoid(head(M_c)) |
 | max         | A / max(A)                   | clamp(head(M_c), 0, 1) |
 | probability | A                            | A (no head possible) |
+
+An identity head keeps A's order of the tokens in every space but `logit`: the mean of several
+heads' scores is not ordered as the mean of their probabilities.
 """
 
 import math

@@ -7,6 +7,7 @@ returns (B, N, width) tokens in row-major order of its (h, w) grid.
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Protocol
 
 import torch
@@ -288,7 +289,7 @@ def vit_from_folder(folder: Path, frozen_layers: int) -> VisionTransformer:
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # refused below, with their names
         )
-    except (OSError, ValueError, RuntimeError) as fault:
+    except (OSError, ValueError, RuntimeError, UnpicklingError) as fault:
         raise CheckpointError(
             f"image_encoder = {folder}: weights cannot be read: {fault}"
         ) from None

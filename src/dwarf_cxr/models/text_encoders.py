@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from jaxtyping import Float
@@ -57,7 +58,7 @@ def encode_prompts(text_encoder: str, prompts: Sequence[str]) -> Float[Tensor, "
             output_loading_info=True,
             add_pooling_layer=not mean_pooling,
         )
-    except (OSError, ValueError, RuntimeError) as fault:
+    except (OSError, ValueError, RuntimeError, UnpicklingError) as fault:
         raise CheckpointError(f"text_encoder = {folder}: cannot be read: {fault}") from None
     finally:
         logging.set_verbosity(verbosity)

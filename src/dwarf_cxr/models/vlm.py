@@ -84,7 +84,9 @@ class VisionLanguageClassifier(nn.Module):
     ) -> Prediction:
         """Scores and maps of `findings` (indices into `self.findings`; default all).
 
-        `prompts` asks with other words than the stored ones, one vector per finding.
+        `prompts` asks with other words than the stored ones, one vector per finding. In the
+        `joint` query context all of the model's findings are in the room whichever are returned,
+        since scores, maps and fitted thresholds would otherwise change with the others asked for.
 
         Args:
             images: grey in [0, 1].
@@ -95,12 +97,17 @@ class VisionLanguageClassifier(nn.Module):
         """
         asked = list(range(len(self.findings)) if findings is None else findings)
         text = self.prompt_features[asked] if prompts is None else prompts
+        context = self.settings.query_context
+        if context == "joint":
+            everything = self.prompt_features.clone()
+            everything[asked] = text
+            text = everything
         tokens = self.image_projection(self.image_encoder(images))
         if self.positions is not None:
             tokens = tokens + self.positions
-        decoded, attention, scores = self.decoder(
-            self.text_projection(text), tokens, self.settings.query_context
-        )
+        decoded, attention, scores = self.decoder(self.text_projection(text), tokens, context)
+        if context == "joint":
+            decoded, attention, scores = (part[:, asked] for part in (decoded, attention, scores))
         logits = self.score(self.dropout(decoded)).squeeze(-1)
         space = self.settings.map_space
         raw = to_map_space(attention, scores, space)

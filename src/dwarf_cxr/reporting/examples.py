@@ -11,10 +11,12 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32
 
+from dwarf_cxr.data.harmonise import harmonise_data
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import DataError, DwarfError
 from dwarf_cxr.evaluation.maps import reaches
 from dwarf_cxr.models.checkpoint import load_model
+from dwarf_cxr.models.merged import MergedClassifier, merged_card
 from dwarf_cxr.models.outputs import ModelCard, Outputs
 from dwarf_cxr.progress import Report
 from dwarf_cxr.reporting.overlay import (
@@ -171,7 +173,7 @@ def _open_data(run: EvaluatedRun, data: Path | None) -> PreparedData:
             f"{prepared.folder}: holds other data (fingerprint {prepared.fingerprint[:12]}…) than "
             f"was evaluated ({run.fingerprint[:12]}…); give the evaluated data with --data"
         )
-    return prepared
+    return harmonise_data(prepared, run.data_unions)
 
 
 def _ask(
@@ -190,9 +192,11 @@ def _ask(
     index = {name: place for place, name in enumerate(data.image_ids)}
     places = np.array([index[name] for name in image_ids], dtype=np.int64)
     findings = tuple(run.metrics["findings_order"])
-    outputs = model.predict(data.pixels[places], findings)
+    card = merged_card(model.card, model.findings, run.model_parts)
+    judge = MergedClassifier(model, run.model_parts, card)
+    outputs = judge.predict(data.pixels[places], findings)
     rows = {name: row for row, name in enumerate(image_ids)}
-    return _Seen(run, model.card, findings, outputs, rows)
+    return _Seen(run, card, findings, outputs, rows)
 
 
 def _section(

@@ -9,6 +9,7 @@ from jinja2 import Environment, StrictUndefined
 
 from dwarf_cxr import __version__
 from dwarf_cxr.config import differences
+from dwarf_cxr.evaluation.run import shared_finding_words
 from dwarf_cxr.files import write_text
 from dwarf_cxr.progress import Report
 from dwarf_cxr.reporting.examples import make_gallery
@@ -243,7 +244,10 @@ def _protocol(runs: Sequence[EvaluatedRun], draws: int) -> list[tuple[str, list[
         line("Data fingerprint", lambda run: run.fingerprint),
         line("Split", lambda run: f"{run.protocol['split']}, {run.protocol['images']} films"),
         line("Findings", lambda run: ", ".join(run.metrics["findings_order"])),
-        line("Not evaluated", _not_evaluated),
+        *_joined_findings(runs, line),
+        line("Untrained: in the data, not in the model", _only("only_in_data")),
+        line("Unmatched: in the model, not in the data", _only("only_in_model")),
+        line("Label map", _label_map),
         line("Trained on", _trained_on),
         line("Splits SHA-256", lambda run: str(run.protocol["trained_on"]["splits_sha256"])),
         line("Maps", lambda run: str(run.protocol["map_policy"])),
@@ -258,13 +262,35 @@ def _protocol(runs: Sequence[EvaluatedRun], draws: int) -> list[tuple[str, list[
     ]
     if len(runs) > 1:
         paired = f"the same patients are drawn for both runs, {draws} draws, seed {PAIRED_SEED}"
-        rows.insert(11, ("Paired differences", [paired]))
+        intervals = [label for label, _ in rows].index("Intervals")
+        rows.insert(intervals + 1, ("Paired differences", [paired]))
     return rows
 
 
-def _not_evaluated(run: EvaluatedRun) -> str:
-    only = run.protocol["findings_not_evaluated"]["only_in_model"]
-    return ", ".join(only) or "—"
+Line = Callable[[str, Callable[[EvaluatedRun], str]], tuple[str, list[str]]]
+
+
+def _joined_findings(runs: Sequence[EvaluatedRun], line: Line) -> list[tuple[str, list[str]]]:
+    """What shared findings are made of, if any is more than one name."""
+
+    def words(run: EvaluatedRun) -> str:
+        return ". ".join(shared_finding_words(run.shared_findings)) or "—"
+
+    return [line("Made of", words)] if any(words(run) != "—" for run in runs) else []
+
+
+def _only(side: str) -> Callable[[EvaluatedRun], str]:
+    """The findings of one side, model or data, that the other has no counterpart of."""
+
+    def names(run: EvaluatedRun) -> str:
+        return ", ".join(run.protocol["findings_not_evaluated"][side]) or "—"
+
+    return names
+
+
+def _label_map(run: EvaluatedRun) -> str:
+    label_map = run.protocol.get("label_map")
+    return "—" if label_map is None else f"{label_map['source']} ({label_map['sha256'][:12]}…)"
 
 
 def _trained_on(run: EvaluatedRun) -> str:

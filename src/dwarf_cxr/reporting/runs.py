@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from dwarf_cxr.config import RunConfig, load_config
+from dwarf_cxr.data.harmonise import FindingUnion
 from dwarf_cxr.errors import DataError, DwarfError
 from dwarf_cxr.evaluation.cases import Cases, read_cases
 from dwarf_cxr.files import read_json
@@ -69,6 +70,29 @@ class EvaluatedRun:
         return str(self.protocol["data"]["fingerprint"])
 
     @property
+    def shared_findings(self) -> Mapping[str, Mapping[str, list[str]]]:
+        """For every evaluated finding, what it is made of: `model`, `data`, `never_assessed`."""
+        said = self.protocol.get("shared_findings", {})
+        plain = (
+            (name, {"model": [name], "data": [name], "never_assessed": []})
+            for name in self.metrics["findings_order"]
+        )
+        return {name: said.get(name, itself) for name, itself in plain}
+
+    @property
+    def model_parts(self) -> dict[str, tuple[str, ...]]:
+        """The model's findings that each evaluated one is the largest of."""
+        return {name: tuple(one["model"]) for name, one in self.shared_findings.items()}
+
+    @property
+    def data_unions(self) -> dict[str, FindingUnion]:
+        """The data's findings that each evaluated one is the union of."""
+        return {
+            name: FindingUnion(tuple(one["data"]), tuple(one["never_assessed"]))
+            for name, one in self.shared_findings.items()
+        }
+
+    @property
     def title(self) -> str:
         """Name, method and seed in one line."""
         seed = "" if self.seed is None else f", seed {self.seed}"
@@ -110,6 +134,14 @@ def read_runs(
                 f"{_data_words(run)} and {_data_words(first)}; evaluate both on the same data with "
                 f"`dwarf evaluate RUN --data DATA --split {split}`"
             )
+        for name, union in run.data_unions.items():
+            if first.data_unions.get(name, union) != union:
+                raise DataError(
+                    f"{run.folder} and {first.folder} mean different findings of the data by "
+                    f"{name}: {' or '.join(union.parts)}, and "
+                    f"{' or '.join(first.data_unions[name].parts)}; evaluate both with the same "
+                    "--label-map"
+                )
     return runs
 
 

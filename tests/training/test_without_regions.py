@@ -1,0 +1,76 @@
+"""Films with a report and labels but without any region train, and are evaluated."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from dwarf_cxr.config import RunConfig
+from dwarf_cxr.data.covid import read_covid
+from dwarf_cxr.data.openi import read_openi
+from dwarf_cxr.data.prepare import prepare
+from dwarf_cxr.data.records import SourceSet
+from dwarf_cxr.evaluation.run import evaluate_run
+from dwarf_cxr.training.loop import train
+from tests.data.made_covid import MadeImage, write_covid
+from tests.data.made_openi import MadeReport, write_openi
+from tests.tiny import SIZE, settings, write_bert, write_vit
+
+TERMS = (("normal",), ("Pleural Effusion/left",), ("Nodule/lung/apex/right", "Cardiomegaly"))
+WORDS = ("cardiomegaly", "covid", "effusion", "nodule", "pneumonia")
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("encoders")
+    write_vit(folder / "vit")
+    write_bert(folder / "bert", WORDS)
+    return folder
+
+
+def openi(root: Path) -> SourceSet:
+    reports = tuple(
+        MadeReport(number, f"Report {number}.", "", TERMS[number % 3]) for number in range(1, 25)
+    )
+    return read_openi(write_openi(root, reports))
+
+
+def covid(root: Path) -> SourceSet:
+    findings = ("Pneumonia/Viral/COVID-19", "No Finding", "Pneumonia", "todo")
+    images = tuple(
+        MadeImage(f"film{number}", str(number), findings[number % 4], notes=f"Note {number}.")
+        for number in range(24)
+    )
+    return read_covid(write_covid(root, images))
+
+
+@pytest.mark.parametrize(
+    ("read", "findings"),
+    [(openi, ["Effusion", "Nodule", "Cardiomegaly"]), (covid, ["COVID-19", "Pneumonia"])],
+)
+@pytest.mark.parametrize("assignments", [[], ["head=prior"]])
+def test_it_trains_and_is_evaluated(encoders, tmp_path, read, findings, assignments):
+    data = prepare(
+        read(tmp_path / "set"), tmp_path / "data", size=SIZE, findings=findings, workers=1
+    )
+    assert not data.has_region().any()
+    assert all(data.texts)
+    config = RunConfig(
+        method="dwarf",
+        findings=data.findings,
+        data=str(data.folder),
+        data_fingerprint=data.fingerprint,
+        seed=1,
+        settings=settings(encoders / "vit", encoders / "bert", ["epochs=2", *assignments]),
+    )
+    run = tmp_path / "run"
+    train(config, run, report=lambda line, done, total: None)
+    with (run / "history.csv").open(newline="") as stream:
+        assert all(math.isfinite(float(row["label_loss"])) for row in csv.DictReader(stream))
+    evaluate_run(run, data.folder, split="test", out=tmp_path / "eval", draws=5, save_maps=False)
+    metrics = json.loads((tmp_path / "eval" / "metrics.json").read_text())
+    dice = metrics["macro"]["dice"]
+    assert dice["value"] is None
+    assert dice["reason"]
