@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from dwarf_cxr.errors import DataError
 
@@ -107,9 +106,9 @@ def _filled_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise _not_utf8(path) from None
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: Path) -> gzip.GzipFile | io.BufferedReader:
     """The bytes of a table, unpacked."""
-    return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+    return gzip.GzipFile(path) if path.suffix == ".gz" else path.open("rb")
 
 
 def _without_nul(lines: Iterable[str], path: Path) -> Iterator[str]:
