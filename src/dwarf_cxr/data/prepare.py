@@ -278,7 +278,7 @@ def _decode_all(
         workers or _usable_cores(),
     )
     if progress is None and draft.already:
-        said = f"continuing: {draft.already} of {len(radiographs)} images were decoded before"
+        said = f"continuing: {draft.already:,} of {len(radiographs):,} images were decoded before"
         print(said, file=sys.stderr, flush=True)
     faults, pixels_sha256 = [], sha256()
     with (
