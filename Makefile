@@ -27,6 +27,7 @@ types: $(READY)
 
 benchmarks: $(READY)
 	$(BIN)/python benchmarks/metrics.py
+	$(BIN)/python benchmarks/data.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

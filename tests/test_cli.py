@@ -1,5 +1,6 @@
 """The command line through its real door: exit statuses, messages and speed."""
 
+import os
 import subprocess
 import sys
 import time
@@ -137,3 +138,59 @@ def test_a_negative_seed_is_no_traceback(tmp_path):
     done = dwarf(*words)
     assert done.returncode == 1
     assert done.stderr.startswith("error: seed -1")
+
+
+INTERRUPTED = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from dwarf_cxr import cli
+from dwarf_cxr.data import prepare
+
+decode, decoded = prepare.decode_grey, []
+
+def interrupted(content, where):
+    decoded.append(where)
+    if len(decoded) == 9:
+        signal.raise_signal(signal.SIGINT)
+    return decode(content, where)
+
+if sys.argv.pop(1) == "interrupt":
+    prepare.decode_grey = interrupted
+sys.argv[0] = "dwarf"
+cli.main()
+"""
+
+
+def test_ctrl_c_says_how_to_continue(tmp_path):
+    for number in range(20):
+        film = np.random.default_rng(number).integers(0, 256, (20, 30), np.uint8)
+        cv2.imwrite(str(tmp_path / f"f{number}.png"), film)
+    rows = [f"f{number},p{number},1" for number in range(20)]
+    (tmp_path / "images.csv").write_text("\n".join(["image_id,patient_id,Mass", *rows]) + "\n")
+    words = ("data", "prepare", "csv", "--root", tmp_path, "--out", tmp_path / "d", "--size", 8)
+
+    def run(how):
+        command = [sys.executable, "-c", INTERRUPTED, how, *map(str, words), "--workers", "1"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    stopped = run("interrupt")
+    assert stopped.returncode == 1
+    said = f"error: {tmp_path / 'd'}: interrupted; continue with the same command"
+    assert [line for line in stopped.stderr.splitlines() if "prepared" not in line] == [said]
+    assert not (tmp_path / "d" / "dataset.json").exists()
+    continued = run("on")
+    assert continued.returncode == 0, continued.stderr
+    assert continued.stderr.startswith("continuing: ")
+    assert "20 images" in continued.stdout
+
+
+def test_a_folder_whose_name_is_not_utf8_is_printed_as_it_is(tmp_path):
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/d-\xff")
+    words = ("data", "prepare", "synthetic", "--films", "6", "--size", "64", "--out", odd)
+    command = [sys.executable, "-m", "dwarf_cxr.cli", *words, "--root", str(tmp_path / "root")]
+    done = subprocess.run(command, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert os.fsencode(odd) + b": 6 images of synthetic" in done.stdout
+    assert b"drew 6 of 6 films" in done.stderr
+    checked = [sys.executable, "-m", "dwarf_cxr.cli", "data", "check", odd]
+    assert b"Traceback" not in subprocess.run(checked, capture_output=True, timeout=120).stderr

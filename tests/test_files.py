@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+import tracemalloc
 
 import pytest
 
@@ -214,3 +215,39 @@ def test_the_lock_holds_between_processes_and_dies_with_its_holder(tmp_path):
         first.communicate()
     third = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert json.loads(third.stdout) == "got"
+
+
+ODD_NAME = b"film-\xff.png".decode("utf-8", errors="surrogateescape")
+"""A file name as Python gives it where the name on the disk is not UTF-8."""
+
+
+def test_a_name_that_is_not_utf8_comes_back_from_json(tmp_path):
+    write_json(tmp_path / "x.json", {ODD_NAME: [ODD_NAME, "\\udcff", "ü"]})
+    assert read_json(tmp_path / "x.json") == {ODD_NAME: [ODD_NAME, "\\udcff", "ü"]}
+    assert os.fsencode(next(iter(read_json(tmp_path / "x.json")))) == b"film-\xff.png"
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: write_text(path, f"a line\n{ODD_NAME}\n"),
+        lambda path: write_csv(path, ("a", "b"), [{"a": 1, "b": ODD_NAME}]),
+    ],
+)
+def test_a_name_that_is_not_utf8_is_refused_elsewhere(tmp_path, write):
+    path = tmp_path / "x"
+    path.write_text("as it was")
+    with pytest.raises(DataError, match=r"x: .*film-\\udcff\.png.* cannot be written as UTF-8"):
+        write(path)
+    assert path.read_text() == "as it was"
+    assert names(tmp_path) == ["x"]
+
+
+def test_csv_rows_are_written_one_by_one(tmp_path):
+    row = {"a": "x" * 1000}
+    tracemalloc.start()
+    write_csv(tmp_path / "x.csv", ("a",), (row for _ in range(5000)))
+    highest = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (tmp_path / "x.csv").stat().st_size == 5000 * 1001 + 2
+    assert highest < 1_000_000

@@ -1,6 +1,7 @@
 """The `dwarf` command: thin, typed functions that import what they need when they are called."""
 
 import enum
+import io
 import os
 import sys
 from pathlib import Path
@@ -188,16 +189,19 @@ def prepare(
         typer.echo(f"link table, keep it to yourself: {link_table or default_link_table()}")
     if names is not None:
         read = harmonise_source(read, names)
-    data = prepare_data(
-        read,
-        out,
-        size=size,
-        workers=workers,
-        splits_csv=splits,
-        seed=seed,
-        findings=_names(findings),
-        strict=strict,
-    )
+    try:
+        data = prepare_data(
+            read,
+            out,
+            size=size,
+            workers=workers,
+            splits_csv=splits,
+            seed=seed,
+            findings=_names(findings),
+            strict=strict,
+        )
+    except KeyboardInterrupt:
+        raise DwarfError(f"{out}: interrupted; continue with the same command") from None
     counts = ", ".join(f"{split} {len(data.indices(split))}" for split in ("train", "val", "test"))
     typer.echo(f"{out}: {len(data.image_ids)} images of {data.name} ({counts})")
     for note in data.notes[:MOST_NOTES]:
@@ -465,6 +469,9 @@ def demo(
 
 def main() -> None:
     """Entry point: 0 done, 1 the input or the work failed, 2 wrong usage."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # names of files that are not UTF-8 are printed as they are
+        sys.stdout.reconfigure(errors="surrogateescape")
     try:
         app()
     except (DwarfError, OSError) as error:  # OSError: a full disk, a folder without permission

@@ -1,5 +1,6 @@
 """The main job end to end on generated films: prepare, train two methods, evaluate, compare."""
 
+from functools import partial
 from pathlib import Path
 
 from dwarf_cxr.data.prepare import prepare
@@ -23,9 +24,21 @@ def run_demo(out: Path, *, films: int, epochs: int, report: Report, seed: int = 
     if (out / "data").exists() or any((out / method).exists() for method in METHODS):
         raise ConfigError(f"{out}: an earlier demo is there; remove it or choose another --out")
     data = out / "data"
-    report(f"drawing {films} films", 0, 1)
-    source = read_source("synthetic", None, out=data, films=films, seed=seed)
-    prepare(source, data, seed=seed, findings=CHESTX_DET_7)
+    source = read_source(
+        "synthetic",
+        None,
+        out=data,
+        films=films,
+        seed=seed,
+        progress=partial(report, "drawing films"),
+    )
+    prepare(
+        source,
+        data,
+        seed=seed,
+        findings=CHESTX_DET_7,
+        progress=partial(report, "preparing images"),
+    )
     for method in METHODS:
         report(f"training {method}", 0, 1)
         start_training(method, data, out / method, epochs=epochs, seed=seed, report=report)

@@ -3,7 +3,6 @@
 import csv
 import fcntl
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -101,22 +100,51 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write `content` to `path` atomically, as UTF-8 with LF line ends."""
-    write_bytes(path, content.encode("utf-8"))
+    """Write `content` to `path` atomically, as UTF-8 with LF line ends.
+
+    Raises:
+        DataError: it holds what UTF-8 cannot, such as the name of a file in another encoding.
+    """
+    try:
+        write_bytes(path, content.encode("utf-8"))
+    except UnicodeEncodeError as fault:
+        raise _not_utf8(path, fault) from None
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` as strict JSON (no NaN), indented, atomically."""
-    write_text(path, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    """Write `content` as strict JSON (no NaN), indented, atomically.
+
+    What UTF-8 cannot hold, such as the name of a file in another encoding, is written as JSON's
+    own escape, which reads back as it was.
+    """
+    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write `rows` as CSV with the given columns, atomically; None becomes an empty field."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(columns), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+    """Write `rows`, one after the other, as CSV with the given columns, atomically.
+
+    None becomes an empty field.
+
+    Raises:
+        DataError: a field holds what UTF-8 cannot.
+    """
+    with atomic_path(path) as temporary:
+        try:
+            with temporary.open("w", encoding="utf-8", newline="") as stream:
+                writer = csv.DictWriter(stream, fieldnames=list(columns), lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
+        except UnicodeEncodeError as fault:
+            raise _not_utf8(path, fault) from None
+
+
+def _not_utf8(path: Path, fault: UnicodeEncodeError) -> DataError:
+    around = fault.object[max(0, fault.start - 40) : fault.end + 40].strip()
+    return DataError(
+        f"{path}: {around!r} cannot be written as UTF-8 (the name of a file in another encoding?); "
+        f"rename it"
+    )
 
 
 def read_json(path: Path) -> Any:

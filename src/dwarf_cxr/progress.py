@@ -18,10 +18,13 @@ from rich.progress import (
 Report = Callable[[str, int, int], None]
 """Called with a line of text, the steps done and the steps planned."""
 
+Count = Callable[[int, int], None]
+"""Called with how many are done and how many there are."""
+
 PLAIN_SECONDS = 30
 """A log gets a step's line at most this often; epochs and estimates always."""
 
-TICKS = ("label loss", "scoring ", "predicting ")
+TICKS = ("label loss", "scoring ", "predicting ", "drawing ", "preparing ")
 """Words of lines that only say how far the work is, as the bar does."""
 
 
@@ -48,6 +51,29 @@ def shown_progress() -> Iterator[Report]:
             bar.update(task, completed=done, total=total, description=line.split(" validation")[0])
 
         yield report
+
+
+@contextmanager
+def shown_count(progress: Count | None, doing: str, done_so_far: str) -> Iterator[Count]:
+    """Yield what a long row of alike steps reports to: `progress`, or what shows it where None.
+
+    `doing` stands beside the bar, for example "Preparing images"; `done_so_far` is a log's line for
+    every tenth, with the places `{done}` and `{total}`.
+    """
+    if progress is not None:
+        yield progress
+    elif sys.stderr.isatty():
+        with Progress(console=Console(stderr=True)) as bars:
+            task = bars.add_task(doing, total=None)
+            yield lambda done, total: bars.update(task, completed=done, total=total)
+    else:
+
+        def line(done: int, total: int) -> None:
+            if done * 10 // total > (done - 1) * 10 // total:
+                said = done_so_far.format(done=done, total=total)
+                print(said, file=sys.stderr, flush=True)
+
+        yield line
 
 
 class _PlainLines:

@@ -1,8 +1,13 @@
+import dataclasses
+import time
+
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from dwarf_cxr.data.batches import RegionTargets, load_batch
+from dwarf_cxr.data.images import decode_grey, resize
 from tests.tiny import FINDINGS, SIZE, write_data
 
 
@@ -85,3 +90,44 @@ def test_a_tiny_region_is_not_an_empty_target(data, monkeypatch):
     monkeypatch.setattr(type(data), "coverage", lambda self, image, finding, size: share)
     targets = RegionTargets.of(data, data.indices("train"), 8)
     assert bool((targets.shares.sum((1, 2)) > 0).all())
+
+
+def test_pixels_and_shares_stay_in_8_bits_until_they_are_asked_for(data):
+    targets = RegionTargets.of(data, data.indices("train"), 8)
+    chosen = np.array([4, 2, 9])
+    batch = load_batch(data, targets, chosen, (0, 2))
+    assert batch.pixels.dtype == batch.shares.dtype == torch.uint8
+    np.testing.assert_array_equal(batch.pixels, data.pixels[chosen])
+    # bit for bit the quotient, and the 8 bits are left as they are
+    np.testing.assert_array_equal(
+        batch.images, data.pixels[chosen].astype(np.float32) / np.float32(255)
+    )
+    assert batch.pixels.max() > 1
+    assert batch.regions.max() == 1
+
+
+def test_a_cached_image_is_far_cheaper_than_its_decoding(data, tmp_path):
+    """The promise is 1,000 times; `benchmarks/data.py` measures it, this cannot flake."""
+    size, count = 224, len(data.image_ids)
+    pixels = np.random.default_rng(0).integers(0, 256, (count, size, size), dtype=np.uint8)
+    path = tmp_path / "pixels-224.u8"
+    pixels.tofile(path)
+    cached = dataclasses.replace(
+        data, pixels=np.memmap(path, np.uint8, "r", shape=(count, size, size))
+    )
+    targets = RegionTargets.of(cached, np.arange(count), 8)
+    noise = np.random.default_rng(1).integers(0, 256, (2048, 2048), dtype=np.uint8)
+    film = cv2.imencode(".png", noise)[1].tobytes()
+    order = np.random.default_rng(2).permutation(count)
+
+    def shortest(work, times):
+        seconds = []
+        for _ in range(times):
+            start = time.perf_counter()
+            work()
+            seconds.append(time.perf_counter() - start)
+        return min(seconds)
+
+    reading = shortest(lambda: load_batch(cached, targets, order, (0,)), 20) / count
+    decoding = shortest(lambda: resize(decode_grey(film, "film"), size), 3)
+    assert decoding / reading > 100

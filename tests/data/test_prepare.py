@@ -3,6 +3,9 @@ import dataclasses
 import hashlib
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,6 +17,7 @@ from dwarf_cxr.data.prepare import prepare
 from dwarf_cxr.data.records import Box, Polygon, Region, SourceSet
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import ConfigError, DataError, DwarfError, ImageError
+from tests.data.made_many_films import write_films
 
 
 def replaced(source: SourceSet, index: int, **fields) -> SourceSet:
@@ -332,3 +336,90 @@ def test_regions_of_a_turned_frame_are_noted(source, tmp_path):
     assert "16×24" in note
     rounded = prepare(replaced(source, 0, region_frame=(481, 320)), tmp_path / "b", size=8)
     assert rounded.notes == ("a note",)
+
+
+MEMORY = """
+import dataclasses, json, sys, tracemalloc
+from pathlib import Path
+from dwarf_cxr.data.check import check
+from dwarf_cxr.data.prepare import prepare
+from dwarf_cxr.data.store import PreparedData
+from tests.data.made_many_films import write_films
+
+def highest(work):
+    tracemalloc.start()
+    work()
+    held = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return held
+
+def prepared(one, out):
+    prepare(one, out, size=4, workers=1, progress=lambda done, total: None)
+
+folder, few, many = Path(sys.argv[1]), 100, 500
+long = write_films(folder / "films", many)
+short = dataclasses.replace(long, radiographs=long.radiographs[:few])
+prepared(short, folder / "short")  # what is loaded once
+held = []
+for work in (prepared, lambda one, out: PreparedData.open(out), lambda one, out: check(out)):
+    more = highest(lambda: work(long, folder / "long"))
+    less = highest(lambda: work(short, folder / "short"))
+    held.append((more - less) / (many - few))
+print(json.dumps(held))
+"""
+
+
+def test_memory_stays_flat_over_the_rows(tmp_path):
+    # another process: the checks of types that tests switch on hold memory of their own
+    root = Path(__file__).resolve().parents[2]
+    search = os.pathsep.join([str(root / "src"), str(root)])
+    command = [sys.executable, "-c", MEMORY, str(tmp_path)]
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": search}, capture_output=True, text=True, check=True
+    )
+    preparing, opening, checking = json.loads(done.stdout)
+    # bytes per image, beside its record; reading everything at once took 2,500 to 4,000
+    assert preparing < 1300
+    assert opening < 1100
+    assert checking < 1400
+
+
+def test_only_a_few_images_wait_for_their_turn(source, tmp_path, monkeypatch):
+    begun = []
+    real = module.decode_grey
+    monkeypatch.setattr(
+        module, "decode_grey", lambda *words: (begun.append(words), real(*words))[1]
+    )
+    films = write_films(tmp_path / "many", 100)
+    ahead = []
+    prepare(
+        films,
+        tmp_path / "data",
+        size=4,
+        workers=2,
+        progress=lambda done, total: ahead.append(len(begun) - done),
+    )
+    assert len(begun) == 100
+    assert max(ahead) <= 2 * module.AHEAD
+
+
+def test_the_tables_are_laid_out_as_ever(source, tmp_path):
+    """Indented by one, one after the other, as json.dumps and csv.DictWriter lay them out."""
+    out = prepare(source, tmp_path / "data", size=8).folder
+    text = (out / "regions.json").read_text(encoding="utf-8")
+    assert text == json.dumps(json.loads(text), indent=1, ensure_ascii=False) + "\n"
+    assert list(json.loads(text)) == ["info", "images", "annotations", "categories"]
+    first = source.radiographs[0]
+    assert json.loads(text)["images"][0] == {
+        "id": 1,
+        "file_name": str(first.path),
+        "width": 24,
+        "height": 16,
+        "image_id": "film0",
+        "patient_id": "patient0",
+        "split": "train",
+    }
+    lines = (out / "images.csv").read_text(encoding="utf-8").split("\n")
+    assert lines[0] == "image_id,patient_id,split,source,sha256,width,height,text,Mass,Edema"
+    assert lines[-1] == ""
+    assert len(lines) == 8

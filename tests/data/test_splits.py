@@ -145,3 +145,10 @@ def test_stratification_never_uses_a_part_without_share():
     counts = rng.integers(0, 3, (40, 5))
     parts = iterative_stratification(counts, np.ones(40, np.int64), (0.5, 0.0, 0.5), rng)
     assert set(parts) == {0, 2}
+
+
+def test_patients_of_several_splits_are_told_in_order_with_all_their_splits():
+    patients = ["b", "a", "c", "a", "b", "b", "d", "d"]
+    splits = ["val", "train", "test", "test", "train", "test", "val", "val"]
+    shared = patients_in_two_splits(patients, splits)
+    assert list(shared.items()) == [("b", ("test", "train", "val")), ("a", ("test", "train"))]

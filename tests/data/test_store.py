@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from dwarf_cxr.data.prepare import prepare
-from dwarf_cxr.data.records import Box
+from dwarf_cxr.data.records import Box, Region
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import ConfigError, DataError
 
@@ -124,4 +125,81 @@ def test_a_missing_or_foreign_dataset_file_is_refused(folder, tmp_path):
         PreparedData.open(folder)
     path.unlink()
     with pytest.raises(DataError, match="was not prepared to the end"):
+        PreparedData.open(folder)
+
+
+def test_the_fingerprint_knows_the_findings_names(source, tmp_path):
+    def renamed(name):
+        radiographs = tuple(
+            dataclasses.replace(
+                one,
+                labels={name if f == "Edema" else f: present for f, present in one.labels.items()},
+            )
+            for one in source.radiographs
+        )
+        other = dataclasses.replace(source, findings=("Mass", name), radiographs=radiographs)
+        return prepare(other, tmp_path / name, size=8).fingerprint
+
+    edema, again, cold = renamed("Edema"), prepare(source, tmp_path / "a", size=8), renamed("Cold")
+    assert edema == again.fingerprint
+    assert edema != cold
+
+
+def test_the_fingerprint_knows_every_column_but_the_source(source, tmp_path):
+    def changed(name, **fields):
+        first, *rest = source.radiographs
+        others = (dataclasses.replace(first, **fields), *rest)
+        other = dataclasses.replace(source, radiographs=others)
+        return prepare(other, tmp_path / name, size=8).fingerprint
+
+    found = [
+        changed("same"),
+        changed("id", image_id="other"),
+        changed("patient", patient_id="other"),
+        changed("split", split="val"),
+        changed("text", text="Another."),
+        changed("label", labels={"Mass": True}),
+        changed("region", regions=(Region("Mass", Box(2.0, 3.0, 10.0, 9.5), "reader 1"),)),
+        changed("annotator", regions=(Region("Mass", Box(2.0, 3.0, 10.0, 9.0), "reader 2"),)),
+    ]
+    assert len(set(found)) == len(found)
+
+
+def restamp(folder, name, change):
+    """Change a table and its SHA-256 in dataset.json alike."""
+    path = folder / name
+    path.write_text(change(path.read_text()))
+    dataset = json.loads((folder / "dataset.json").read_text())
+    dataset["sha256"][name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (folder / "dataset.json").write_text(json.dumps(dataset))
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("images.csv", ",1,0\n", ",1,x\n", r"line 2, column 'Edema': label 'x'"),
+        ("images.csv", ",24,16,", ",24,-16,", r"line 2, column 'height': '-16'"),
+        ("images.csv", ",24,16,", ",24,", r"line 2: 9 fields where the header has 10"),
+        ("regions.json", '"annotator"', '"by"', r"regions\.json: the field 'annotator' is missing"),
+        ("regions.json", '"category_id": 1', '"category_id": 9', r"regions\.json: the field 9"),
+        ("regions.json", '"image_id": 5', '"image_id": 99', r"regions\.json: the field 99"),
+        ("regions.json", '"images": [', '"films": [', r"regions\.json: the field 1 is missing"),
+        ("regions.json", '"annotations": [', '"annotations": [3, ', r"regions\.json"),
+        ("regions.json", "{", "[", r"regions\.json: not valid JSON"),
+    ],
+)
+def test_tables_that_make_no_sense_are_one_clear_error(folder, name, old, new, message):
+    restamp(folder, name, lambda text: text.replace(old, new, 1))
+    with pytest.raises(DataError, match=message):
+        PreparedData.open(folder)
+
+
+def test_fewer_images_with_regions_than_rows_are_refused(folder):
+    def without_last(text):
+        document = json.loads(text)
+        document["images"].pop()
+        return json.dumps(document)
+
+    restamp(folder, "regions.json", without_last)
+    with pytest.raises(DataError, match=r"5 images where images\.csv lists 6"):
         PreparedData.open(folder)

@@ -344,6 +344,13 @@ def test_read_synthetic_describes_what_it_writes(tmp_path):
     assert len({radiograph.patient_id for radiograph in source.radiographs}) == 6
 
 
+def test_drawing_is_shown(tmp_path, capsys):
+    read_synthetic(tmp_path, films=3, seed=1, settings=SMALL)
+    assert capsys.readouterr().err.splitlines() == [
+        "drew 1 of 3 films", "drew 2 of 3 films", "drew 3 of 3 films",
+    ]  # fmt: skip
+
+
 def test_films_that_are_there_are_kept_and_damaged_ones_mended(tmp_path):
     read_synthetic(tmp_path, films=3, seed=1, settings=SMALL)
     first, second = (tmp_path / "films" / f"00000{index}.png" for index in (0, 1))

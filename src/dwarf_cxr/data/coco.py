@@ -8,8 +8,9 @@ A finding with an annotation is present. Without one it is what `labels` say; wh
 silent it was never assessed, unless the reader is told to take it as absent.
 """
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,37 +47,53 @@ class AnnotatedImage:
 
 def to_coco(images: Sequence[AnnotatedImage], findings: Sequence[str], name: str) -> dict[str, Any]:
     """A COCO document of `images` and their regions; ids count from 1 in the given order."""
+    parts = coco_parts(lambda: images, findings, name)
+    return {key: list(part) if isinstance(part, Iterator) else part for key, part in parts.items()}
+
+
+def coco_parts(
+    images: Callable[[], Iterable[AnnotatedImage]], findings: Sequence[str], name: str
+) -> dict[str, Any]:
+    """The same document with iterators in place of its long lists.
+
+    `images` is called for each list, so that neither the images nor their entries need be in
+    memory at once (`dwarf_cxr.json_stream.write_json_object`).
+    """
     category = {finding: number for number, finding in enumerate(findings, start=1)}
-    annotations: list[dict[str, Any]] = []
-    for number, image in enumerate(images, start=1):
-        for region in image.regions:
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": number,
-                    "category_id": category[region.finding],
-                    **shape_to_coco(region.shape),
-                    "kind": region.kind,
-                    "annotator": region.annotator,
-                }
-            )
     return {
         "info": {"description": name},
-        "images": [
-            {
-                "id": number,
-                "file_name": image.file_name,
-                "width": image.width,
-                "height": image.height,
-                "image_id": image.image_id,
-                "patient_id": image.patient_id,
-                "split": image.split,
-            }
-            for number, image in enumerate(images, start=1)
-        ],
-        "annotations": annotations,
+        "images": (_image_entry(number, image) for number, image in enumerate(images(), start=1)),
+        "annotations": _annotation_entries(images(), category),
         "categories": [{"id": number, "name": finding} for finding, number in category.items()],
     }
+
+
+def _image_entry(number: int, image: AnnotatedImage) -> dict[str, Any]:
+    return {
+        "id": number,
+        "file_name": image.file_name,
+        "width": image.width,
+        "height": image.height,
+        "image_id": image.image_id,
+        "patient_id": image.patient_id,
+        "split": image.split,
+    }
+
+
+def _annotation_entries(
+    images: Iterable[AnnotatedImage], category: Mapping[str, int]
+) -> Iterator[dict[str, Any]]:
+    numbers = itertools.count(1)
+    for image_number, image in enumerate(images, start=1):
+        for region in image.regions:
+            yield {
+                "id": next(numbers),
+                "image_id": image_number,
+                "category_id": category[region.finding],
+                **shape_to_coco(region.shape),
+                "kind": region.kind,
+                "annotator": region.annotator,
+            }
 
 
 def shape_to_coco(shape: Shape) -> dict[str, Any]:

@@ -1,18 +1,27 @@
-"""Turning a data set into a DATA folder: decoded and resized once, checked, written whole."""
+"""Turning a data set into a DATA folder: decoded and resized once, checked, written whole.
 
+Memory stays flat, however many images there are: a few images are decoded at a time, tables are
+written row by row, and what is kept of an image besides its record is about a hundred bytes.
+"""
+
+import dataclasses
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 import numpy as np
+from jaxtyping import UInt8
 
-from dwarf_cxr.data.coco import AnnotatedImage, to_coco
+from dwarf_cxr.data.coco import AnnotatedImage, coco_parts
+from dwarf_cxr.data.draft import Draft, Film, open_draft
 from dwarf_cxr.data.geometry import Frame, clip, covers_anything, fault_of, is_inside, scale
 from dwarf_cxr.data.images import decode_grey, is_constant, read_content, resize
 from dwarf_cxr.data.records import Mask, Radiograph, Region, SourceSet
@@ -28,14 +37,21 @@ from dwarf_cxr.data.store import (
     pixels_file,
 )
 from dwarf_cxr.errors import ConfigError, DataError, DwarfError, ImageError
-from dwarf_cxr.files import atomic_path, exclusive, sha256_of, write_csv, write_json
+from dwarf_cxr.files import exclusive, sha256_of, sync_folder, write_csv, write_json
 from dwarf_cxr.findings import select
+from dwarf_cxr.json_stream import write_json_object
+from dwarf_cxr.progress import Count, shown_count
 
-Progress = Callable[[int, int], None]
-"""Called with how many images are done and how many there are."""
+Result = TypeVar("Result")
 
 LARGEST_SIZE = 8192
 """Of a side of the prepared images, in pixels; far beyond any encoder's."""
+
+WORTH_KEEPING = 60
+"""Seconds of decoding after which the images decoded so far are kept when there are faults."""
+
+AHEAD = 4
+"""Images per worker that are decoded before they are asked for."""
 
 _MOST_FAULTS_SHOWN = 50
 _LONGEST_FIELD = 100_000
@@ -44,13 +60,13 @@ _PROPORTION_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class _Film:
-    """One decoded image: SHA-256 of its file, its own size, whether it is blank, its fault."""
+class _Checked:
+    """What came of the regions and the images' contents."""
 
-    sha256: str = ""
-    frame: Frame = (0, 0)
-    constant: bool = False
-    fault: str | None = None
+    regions: Mapping[int, tuple[Region, ...]]
+    """Of each image that has any, by its index, in pixels of its file."""
+    faults: Sequence[str]
+    warnings: Sequence[str]
 
 
 def prepare(
@@ -63,15 +79,17 @@ def prepare(
     seed: int = 0,
     findings: Sequence[str] | None = None,
     strict: bool = False,
-    progress: Progress | None = None,
+    progress: Count | None = None,
 ) -> PreparedData:
     """Decode, resize, split and write `source` to the folder `out`, and open it.
 
     `findings` restricts and orders the findings; `seed` makes the splits where neither `source`
     nor `splits_csv` gives them. Regions outside their image are clipped and noted; with `strict`
     they are faults, as are blank images and images that occur twice. `progress` replaces the
-    progress shown on standard error. `out` is touched only when everything was found in order,
-    and dataset.json is written last, so that an interrupted call is never taken for a whole one.
+    progress shown on standard error. The data in `out` are replaced only when everything was
+    found in order, and dataset.json is written last, so that an interrupted call is never taken
+    for a whole one. What an interrupted call decoded is kept (`dwarf_cxr.data.draft`), and so it
+    is where decoding took long before faults were found: the next call continues there.
 
     Raises:
         DataError: the source has faults; all of them are listed and nothing is written.
@@ -97,32 +115,83 @@ def prepare(
 
     with exclusive(out):
         _remove_leftovers(out)
-        # Pixels stay in a temporary file, and the old data in force, until all is checked.
-        with atomic_path(out / pixels_file(size)) as draft:
-            films = _decode_all(radiographs, draft, size, workers, progress)
-            regions, warnings = _checked(source.name, radiographs, films, splits, chosen, strict)
-            # From here to the last line the folder has no dataset.json, so it is nobody's.
-            (out / DATASET_FILE).unlink(missing_ok=True)
-            for stale in out.glob("pixels-*.u8"):
-                stale.unlink()
-        _write_tables(out, source.name, radiographs, films, splits, regions, chosen)
-        files = (IMAGES_FILE, REGIONS_FILE, pixels_file(size))
+        _write_data(
+            out,
+            source,
+            chosen,
+            splits,
+            split_notes,
+            size,
+            workers,
+            strict=strict,
+            progress=progress,
+        )
+    return PreparedData.open(out)
+
+
+def _write_data(
+    out: Path,
+    source: SourceSet,
+    findings: Sequence[str],
+    splits: Sequence[str],
+    split_notes: Sequence[str],
+    size: int,
+    workers: int | None,
+    *,
+    strict: bool,
+    progress: Count | None,
+) -> None:
+    """Write the files of the DATA folder `out`, whose lock is held."""
+    started = time.monotonic()
+    radiographs = source.radiographs
+    paths = (one.path for one in radiographs)
+    # The old data stay in force until all is decoded, checked and written beside them.
+    with open_draft(out, paths, len(radiographs), size) as draft:
+        image_faults, pixels_sha256 = _decode_all(radiographs, draft, workers, progress)
+        checked = _check(radiographs, draft.films, splits, findings)
+        faults = [*checked.faults, *(checked.warnings if strict else ())]
+        if image_faults or faults:
+            long = draft.already > 0 or time.monotonic() - started > WORTH_KEEPING
+            if not long:
+                draft.discard()
+            kind = DataError if faults else ImageError
+            kept = draft.folder if long else None
+            raise _all_faults(source.name, [*image_faults, *faults], kind, kept)
+        images, regions = draft.folder / IMAGES_FILE, draft.folder / REGIONS_FILE
+        _write_images(images, radiographs, draft.films, splits, findings)
+        annotated = (radiographs, draft.films, splits, checked.regions)
+        write_json_object(
+            regions, coco_parts(lambda: _annotated(*annotated), findings, source.name)
+        )
+        draft.sync()
+        hashes = {
+            IMAGES_FILE: sha256_of(images),
+            REGIONS_FILE: sha256_of(regions),
+            pixels_file(size): pixels_sha256,
+        }
+        # From here to the last line the folder has no dataset.json, so it is nobody's.
+        (out / DATASET_FILE).unlink(missing_ok=True)
+        for stale in out.glob("pixels-*.u8"):
+            stale.unlink()
+        for name in hashes:
+            os.replace(draft.folder / name, out / name)
+        sync_folder(out)
         write_json(
             out / DATASET_FILE,
             {
                 "name": source.name,
                 "format": FORMAT,
-                "findings": list(chosen),
+                "findings": list(findings),
                 "source": source.source,
                 "licence": source.licence,
                 "citation": source.citation,
                 "size": size,
-                "counts": _counts(radiographs, splits, regions, chosen),
-                "notes": [*source.notes, *split_notes, *warnings],
-                "sha256": {name: sha256_of(out / name) for name in files},
+                "counts": _counts(radiographs, splits, checked.regions, findings),
+                "notes": [*source.notes, *split_notes, *checked.warnings],
+                "sha256": hashes,
             },
         )
-    return PreparedData.open(out)
+        draft.discard()
 
 
 def _source_faults(source: SourceSet) -> list[str]:
@@ -174,12 +243,19 @@ def _field_fault(value: str) -> str | None:
     return None
 
 
-def _all_faults(name: str, faults: Sequence[str], kind: type[DwarfError]) -> DwarfError:
+def _all_faults(
+    name: str, faults: Sequence[str], kind: type[DwarfError], kept: Path | None = None
+) -> DwarfError:
     shown = [f"  {fault}" for fault in faults[:_MOST_FAULTS_SHOWN]]
     if len(faults) > len(shown):
         shown.append(f"  … and {len(faults) - len(shown)} more")
     count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-    return kind("\n".join([f"{name}: {count}; nothing was written", *shown]))
+    if kept is None:
+        return kind("\n".join([f"{name}: {count}; nothing was written", *shown]))
+    shown.append(
+        f"  images that are in order stay decoded in {kept}: mend, and give the command again"
+    )
+    return kind("\n".join([f"{name}: {count}; no data were prepared", *shown]))
 
 
 def _remove_leftovers(out: Path) -> None:
@@ -190,42 +266,86 @@ def _remove_leftovers(out: Path) -> None:
 
 
 def _decode_all(
-    radiographs: Sequence[Radiograph],
-    target: Path,
-    size: int,
-    workers: int | None,
-    progress: Progress | None,
-) -> list[_Film]:
-    """Decode every image into the file `target`, in threads (decoding frees the interpreter)."""
-    if hasattr(os, "posix_fallocate"):
-        # on a full disk a mapped file without its blocks would end the process, not raise
-        with target.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, len(radiographs) * size * size)
-    mode: Literal["r+", "w+"] = "r+" if target.stat().st_size else "w+"
-    pixels = np.memmap(target, np.uint8, mode, shape=(len(radiographs), size, size))
+    radiographs: Sequence[Radiograph], draft: Draft, workers: int | None, progress: Count | None
+) -> tuple[list[str], str]:
+    """Decode what the draft lacks, in threads; the images' faults and the SHA-256 of all pixels.
 
-    def decode(index: int) -> _Film:
-        one = radiographs[index]
-        try:
-            content = read_content(one.path, one.shown)
-            grey = decode_grey(content, one.shown)
-        except ImageError as fault:
-            return _Film(fault=str(fault))
-        pixels[index] = resize(grey, size)
-        height, width = grey.shape
-        return _Film(sha256(content).hexdigest(), (width, height), is_constant(grey))
+    Decoding frees the interpreter, so that threads decode in parallel.
+    """
+    outcomes = _in_order(
+        lambda index: _decode(radiographs[index], index, draft),
+        len(radiographs),
+        workers or _usable_cores(),
+    )
+    if progress is None and draft.already:
+        said = f"continuing: {draft.already} of {len(radiographs)} images were decoded before"
+        print(said, file=sys.stderr, flush=True)
+    faults, pixels_sha256 = [], sha256()
+    with (
+        closing(outcomes),  # no thread may write when the draft is closed
+        shown_count(progress, "Preparing images", "prepared {done} of {total} images") as count,
+    ):
+        for index, outcome in enumerate(outcomes):
+            if isinstance(outcome, str):
+                faults.append(outcome)
+            else:
+                pixels, film = outcome
+                if film is not None:
+                    draft.record(index, film)
+                pixels_sha256.update(pixels.tobytes())
+            count(index + 1, len(radiographs))
+    return faults, pixels_sha256.hexdigest()
 
-    films = []
-    pool = ThreadPoolExecutor(workers or _usable_cores())
+
+def _decode(
+    one: Radiograph, index: int, draft: Draft
+) -> tuple[UInt8[np.ndarray, "size size"], Film | None] | str:
+    """An image's pixels, written to the draft, and its film if the draft lacks it; or its fault."""
     try:
-        with _shown(progress) as show:
-            for film in pool.map(decode, range(len(radiographs))):
-                films.append(film)
-                show(len(films), len(radiographs))
+        # taken before the file is read: what changes meanwhile is decoded again by a later call
+        status = one.path.stat()
+        length, modified = status.st_size, status.st_mtime_ns
+    except OSError:
+        length = modified = -1  # reading says why
+    kept = draft.decoded_before(index, length, modified)
+    if kept is not None:
+        return kept, None
+    try:
+        content = read_content(one.path, one.shown)
+        grey = decode_grey(content, one.shown)
+    except ImageError as fault:
+        return str(fault)
+    pixels = resize(grey, draft.size)
+    height, width = grey.shape
+    return pixels, Film(
+        bytes=length,
+        modified=modified,
+        sha256=sha256(content).hexdigest(),
+        width=width,
+        height=height,
+        blank=is_constant(grey),
+        checksum=draft.write(index, pixels),
+    )
+
+
+def _in_order(
+    work: Callable[[int], Result], count: int, workers: int
+) -> Generator[Result, None, None]:
+    """The results of work(0), work(1), …, each done in one of `workers` threads.
+
+    Only a few are done ahead of the one that is asked for, so that results do not pile up.
+    """
+    pool = ThreadPoolExecutor(workers)
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for index in range(count):
+            waiting.append(pool.submit(work, index))
+            if len(waiting) > AHEAD * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-    pixels.flush()
-    return films
 
 
 def _usable_cores() -> int:
@@ -234,73 +354,41 @@ def _usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-@contextmanager
-def _shown(progress: Progress | None) -> Iterator[Progress]:
-    """The caller's progress, a bar on a terminal, or a line for every tenth in a log."""
-    if progress is not None:
-        yield progress
-    elif sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import Progress as Bars
-
-        with Bars(console=Console(stderr=True)) as bars:
-            task = bars.add_task("Preparing images", total=None)
-            yield lambda done, total: bars.update(task, completed=done, total=total)
-    else:
-
-        def line(done: int, total: int) -> None:
-            if done * 10 // total > (done - 1) * 10 // total:
-                print(f"prepared {done} of {total} images", file=sys.stderr, flush=True)
-
-        yield line
-
-
-def _checked(
-    name: str,
+def _check(
     radiographs: Sequence[Radiograph],
-    films: Sequence[_Film],
+    films: np.ndarray,
     splits: Sequence[str],
     findings: Sequence[str],
-    strict: bool,
-) -> tuple[list[tuple[Region, ...]], list[str]]:
-    """The regions of every image in its own pixels, and warnings; stops at faults, all listed."""
-    image_faults = [film.fault for film in films if film.fault is not None]
+) -> _Checked:
+    """The regions of every decoded image in its own pixels; blank and repeated images."""
     warnings = [
-        f"{one.shown}: every pixel is the same; drop it if it is a failed export"
-        for one, film in zip(radiographs, films, strict=True)
-        if film.constant
+        f"{radiographs[index].shown}: every pixel is the same; drop it if it is a failed export"
+        for index in np.flatnonzero(films["decoded"] & films["blank"]).tolist()
     ]
     faults, repeated = _repeated_images(radiographs, films, splits)
     warnings += repeated
     warnings += _stretched(radiographs, films)
-    regions = []
-    for one, film in zip(radiographs, films, strict=True):
-        placed: tuple[Region, ...] = ()
-        if film.fault is None:
-            placed, bad, clipped = _placed(one, film.frame, findings)
+    regions = {}
+    for index, one in enumerate(radiographs):
+        if one.regions and films["decoded"][index]:
+            placed, bad, clipped = _placed(one, _frame(films[index]), findings)
             faults += bad
             warnings += clipped
-        regions.append(placed)
-    if strict:
-        faults += warnings
-    if faults or image_faults:
-        kind = DataError if faults else ImageError
-        raise _all_faults(name, [*image_faults, *faults], kind)
-    return regions, warnings
+            if placed:
+                regions[index] = placed
+    return _Checked(regions, faults, warnings)
 
 
 def _repeated_images(
-    radiographs: Sequence[Radiograph], films: Sequence[_Film], splits: Sequence[str]
+    radiographs: Sequence[Radiograph], films: np.ndarray, splits: Sequence[str]
 ) -> tuple[list[str], list[str]]:
     """Identical files: a fault when they are in two splits, else a warning."""
     faults, warnings = [], []
-    first: dict[str, int] = {}
-    for index, film in enumerate(films):
-        if film.fault is not None:
-            continue
-        other = first.setdefault(film.sha256, index)
-        if other == index:
-            continue
+    decoded = np.flatnonzero(films["decoded"])
+    _, first, kind = np.unique(films["sha256"][decoded], return_index=True, return_inverse=True)
+    originals = decoded[first[kind]]
+    repeated = originals != decoded
+    for index, other in zip(decoded[repeated], originals[repeated], strict=True):
         pair = f"{radiographs[index].shown}: the same file as {radiographs[other].shown}"
         if splits[other] == splits[index]:
             warnings.append(f"{pair}; drop one of them")
@@ -312,21 +400,27 @@ def _repeated_images(
     return faults, warnings
 
 
-def _stretched(radiographs: Sequence[Radiograph], films: Sequence[_Film]) -> list[str]:
+def _stretched(radiographs: Sequence[Radiograph], films: np.ndarray) -> list[str]:
     """A warning when regions are given for frames of other proportions than their files."""
-    named = [
-        f"{one.image_id!r} ({one.region_frame[0]}×{one.region_frame[1]}, file "
-        f"{film.frame[0]}×{film.frame[1]})"
-        for one, film in zip(radiographs, films, strict=True)
-        if film.fault is None and one.regions and one.region_frame is not None
-        if not _alike(one.region_frame, film.frame)
-    ]
+    named = []
+    for one, film in zip(radiographs, films, strict=True):
+        if film["decoded"] and one.regions and one.region_frame is not None:
+            frame = _frame(film)
+            if not _alike(one.region_frame, frame):
+                named.append(
+                    f"{one.image_id!r} ({one.region_frame[0]}×{one.region_frame[1]}, file "
+                    f"{frame[0]}×{frame[1]})"
+                )
     if not named:
         return []
     return [
         f"{len(named)} images have regions for other proportions than their files (squeezed, "
         f"turned or cropped?), which were stretched: {listed(named)}"
     ]
+
+
+def _frame(film: np.void) -> Frame:
+    return int(film["width"]), int(film["height"])
 
 
 def _placed(
@@ -359,7 +453,9 @@ def _placed(
         if not covers_anything(scaled, frame):
             warnings.append(f"{where}: smaller than a pixel of the image; dropped")
             continue
-        placed.append(Region(region.finding, scaled, region.annotator, region.kind))
+        # the record's own where nothing changed, so that it is in memory once
+        same = scaled is shape
+        placed.append(region if same else dataclasses.replace(region, shape=scaled))
     return tuple(placed), faults, warnings
 
 
@@ -368,68 +464,88 @@ def _alike(one: Frame, two: Frame) -> bool:
     return abs(one[0] * two[1] / (one[1] * two[0]) - 1) <= _PROPORTION_TOLERANCE
 
 
-def _write_tables(
-    out: Path,
-    name: str,
+def _write_images(
+    path: Path,
     radiographs: Sequence[Radiograph],
-    films: Sequence[_Film],
+    films: np.ndarray,
     splits: Sequence[str],
-    regions: Sequence[tuple[Region, ...]],
     findings: Sequence[str],
 ) -> None:
-    has_text = any(one.text for one in radiographs)
-    rows = []
-    images = []
-    for one, film, split, drawn in zip(radiographs, films, splits, regions, strict=True):
-        width, height = film.frame
-        original = one.alias or str(one.path.absolute())
-        row: dict[str, Any] = {
-            "image_id": one.image_id,
-            "patient_id": one.patient_id,
-            "split": split,
-            "source": original,
-            "sha256": film.sha256,
-            "width": width,
-            "height": height,
-        }
-        if has_text:
-            row["text"] = one.text
-        for finding in findings:
-            row[finding] = int(one.labels[finding]) if finding in one.labels else None
-        rows.append(row)
-        images.append(
-            AnnotatedImage(one.image_id, original, width, height, one.patient_id, split, drawn)
+    text = ("text",) if any(one.text for one in radiographs) else ()
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for one, film, split in zip(radiographs, films, splits, strict=True):
+            row: dict[str, Any] = {
+                "image_id": one.image_id,
+                "patient_id": one.patient_id,
+                "split": split,
+                "source": _original(one),
+                "sha256": film["sha256"].decode(),
+                "width": film["width"],
+                "height": film["height"],
+            }
+            if text:
+                row["text"] = one.text
+            for finding in findings:
+                row[finding] = int(one.labels[finding]) if finding in one.labels else None
+            yield row
+
+    write_csv(path, (*IMAGE_COLUMNS, *text, *findings), rows())
+
+
+def _annotated(
+    radiographs: Sequence[Radiograph],
+    films: np.ndarray,
+    splits: Sequence[str],
+    regions: Mapping[int, tuple[Region, ...]],
+) -> Iterator[AnnotatedImage]:
+    for index, one in enumerate(radiographs):
+        width, height = _frame(films[index])
+        yield AnnotatedImage(
+            image_id=one.image_id,
+            file_name=_original(one),
+            width=width,
+            height=height,
+            patient_id=one.patient_id,
+            split=splits[index],
+            regions=regions.get(index, ()),
         )
-    text_column = ("text",) if has_text else ()
-    write_csv(out / IMAGES_FILE, (*IMAGE_COLUMNS, *text_column, *findings), rows)
-    write_json(out / REGIONS_FILE, to_coco(images, findings, name))
+
+
+def _original(one: Radiograph) -> str:
+    """The file as tables name it."""
+    return one.alias or str(one.path.absolute())
 
 
 def _counts(
     radiographs: Sequence[Radiograph],
     splits: Sequence[str],
-    regions: Sequence[tuple[Region, ...]],
+    regions: Mapping[int, tuple[Region, ...]],
     findings: Sequence[str],
 ) -> dict[str, Any]:
     """Images, patients and, per finding, labels and regions of every split."""
-    counts: dict[str, Any] = {}
-    for split in SPLITS:
-        members = [index for index, its in enumerate(splits) if its == split]
-        ones = [radiographs[index] for index in members]
-        counts[split] = {
-            "images": len(ones),
-            "patients": len({one.patient_id for one in ones}),
+    images = Counter(splits)
+    patients: dict[str, set[str]] = {split: set() for split in SPLITS}
+    labelled: Counter[tuple[str, str, bool]] = Counter()
+    with_region: Counter[tuple[str, str]] = Counter()
+    for index, (one, split) in enumerate(zip(radiographs, splits, strict=True)):
+        patients[split].add(one.patient_id)
+        labelled.update((split, finding, bool(label)) for finding, label in one.labels.items())
+        drawn = {region.finding for region in regions.get(index, ())}
+        with_region.update((split, finding) for finding in drawn)
+    return {
+        split: {
+            "images": images[split],
+            "patients": len(patients[split]),
             "findings": {
                 finding: {
-                    "present": sum(one.labels.get(finding) is True for one in ones),
-                    "absent": sum(one.labels.get(finding) is False for one in ones),
-                    "not_assessed": sum(finding not in one.labels for one in ones),
-                    "images_with_region": sum(
-                        any(region.finding == finding for region in regions[index])
-                        for index in members
-                    ),
+                    "present": (present := labelled[split, finding, True]),
+                    "absent": (absent := labelled[split, finding, False]),
+                    "not_assessed": images[split] - present - absent,
+                    "images_with_region": with_region[split, finding],
                 }
                 for finding in findings
             },
         }
-    return counts
+        for split in SPLITS
+    }

@@ -5,7 +5,7 @@ import gzip
 import io
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,41 +38,28 @@ def read_table(path: Path, required: Sequence[str] = ()) -> Table:
         DataError: the file is missing, empty, damaged, not UTF-8 or ragged, names a column twice,
             or lacks a `required` column; names the file and the line.
     """
+    columns, rows = iterate_rows(path, required)
+    return Table(
+        Path(path),
+        columns,
+        tuple(Row(line, dict(zip(columns, cells, strict=True))) for line, cells in rows),
+    )
+
+
+def iterate_rows(
+    path: Path, required: Sequence[str] = ()
+) -> tuple[tuple[str, ...], Iterator[tuple[int, list[str]]]]:
+    """The columns of a table, and its rows one by one: line number and fields.
+
+    As `read_table`, but that only the row at hand is in memory; a fault of a row is raised when its
+    turn comes.
+    """
     path = Path(path)
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except OSError as fault:
-        raise DataError(f"{path}: cannot be read ({fault.strerror})") from None
-    if path.suffix == ".gz":
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as fault:
-            raise DataError(f"{path}: damaged archive ({fault}); fetch it again") from None
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as fault:
-        line = content[: fault.start].count(b"\n") + 1
-        raise DataError(
-            f"{path}, line {line}: byte 0x{content[fault.start]:02x} is not UTF-8; "
-            f"save the table as CSV UTF-8"
-        ) from None
-    if "\0" in text:
-        raise DataError(f"{path}: holds NUL characters; save the table as CSV UTF-8")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    lines: list[tuple[int, list[str]]] = []
-    start = 1
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                lines.append((start, [cell.strip() for cell in cells]))
-            start = reader.line_num + 1
-    except csv.Error as fault:
-        raise DataError(f"{path}, line {start}: not valid CSV ({fault})") from None
-    if not lines:
+    lines = _filled_lines(path)
+    first = next(lines, None)
+    if first is None:
         raise DataError(f"{path}: empty table; its first line must name the columns")
-    header = _without_empty_tail(lines[0][1])
+    header = _without_empty_tail(first[1])
     doubled = doubles(header)
     if doubled:
         raise DataError(f"{path}: column named twice: {', '.join(map(repr, doubled))}")
@@ -82,15 +69,67 @@ def read_table(path: Path, required: Sequence[str] = ()) -> Table:
             f"{path}: no column {', '.join(map(repr, missing))}; its columns are "
             f"{', '.join(map(repr, header))}"
         )
-    rows = []
-    for line, cells in lines[1:]:
-        if len(cells) < len(header) or any(cells[len(header) :]):
-            raise DataError(
-                f"{path}, line {line}: {len(cells)} fields where the header has {len(header)}; "
-                f"quote fields that hold commas"
-            )
-        rows.append(Row(line, dict(zip(header, cells, strict=False))))
-    return Table(path, tuple(header), tuple(rows))
+
+    def rows() -> Iterator[tuple[int, list[str]]]:
+        for line, cells in lines:
+            if len(cells) < len(header) or any(cells[len(header) :]):
+                raise DataError(
+                    f"{path}, line {line}: {len(cells)} fields where the header has {len(header)}; "
+                    f"quote fields that hold commas"
+                )
+            yield line, cells[: len(header)]
+
+    return tuple(header), rows()
+
+
+def _filled_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line number and fields, without blanks around them, of every line that is not empty."""
+    try:
+        with _open(path) as stream, io.TextIOWrapper(stream, "utf-8-sig", newline="") as text:
+            reader = csv.reader(_without_nul(text, path), strict=True)
+            start = 1
+            try:
+                for cells in reader:
+                    cells = [cell.strip() for cell in cells]
+                    if any(cells):
+                        yield start, cells
+                    start = reader.line_num + 1
+            except csv.Error as fault:
+                raise DataError(f"{path}, line {start}: not valid CSV ({fault})") from None
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as fault:
+        raise DataError(f"{path}: damaged archive ({fault}); fetch it again") from None
+    except OSError as fault:
+        raise DataError(f"{path}: cannot be read ({fault.strerror})") from None
+    except UnicodeDecodeError:
+        raise _not_utf8(path) from None
+
+
+def _open(path: Path) -> gzip.GzipFile | io.BufferedReader:
+    """The bytes of a table, unpacked."""
+    return gzip.GzipFile(path) if path.suffix == ".gz" else path.open("rb")
+
+
+def _without_nul(lines: Iterable[str], path: Path) -> Iterator[str]:
+    for line in lines:
+        if "\0" in line:
+            raise DataError(f"{path}: holds NUL characters; save the table as CSV UTF-8")
+        yield line
+
+
+def _not_utf8(path: Path) -> DataError:
+    """The line and the byte, which the decoder of a stream does not know."""
+    with _open(path) as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as fault:
+                return DataError(
+                    f"{path}, line {number}: byte 0x{line[fault.start]:02x} is not UTF-8; "
+                    f"save the table as CSV UTF-8"
+                )
+    return DataError(f"{path}: not UTF-8; save the table as CSV UTF-8")
 
 
 def only_file(root: Path, name: str) -> Path | None:

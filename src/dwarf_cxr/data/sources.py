@@ -8,6 +8,7 @@ from typing import Literal
 
 from dwarf_cxr.data.records import SourceSet
 from dwarf_cxr.errors import ConfigError
+from dwarf_cxr.progress import Count
 
 Uncertain = Literal["ignore", "absent", "present"]
 
@@ -62,11 +63,12 @@ def read_source(
     films: int = 1000,
     seed: int = 0,
     workers: int | None = None,
+    progress: Count | None = None,
 ) -> SourceSet:
     """What the reader of format `name` finds under `root`.
 
-    `films`, `seed`, `size` and `workers` are for `synthetic`, which writes its films to ROOT/films,
-    or to OUT/films; `findings` are for `dicom` without labels.
+    `films`, `seed`, `size`, `workers` and `progress` are for `synthetic`, which writes its films to
+    ROOT/films, or to OUT/films; `findings` are for `dicom` without labels.
 
     Raises:
         ConfigError: no root, one that does not exist, or one that is `out` itself; an option that
@@ -86,6 +88,7 @@ def read_source(
             seed=seed,
             settings=FilmSettings(size=size),
             workers=workers,
+            progress=progress,
         )
     if root is None:
         raise ConfigError(f"data prepare {name}: give the data set's folder with --root")

@@ -1,7 +1,6 @@
 """Train, validation and test: given or made, never with one patient in two of them."""
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -124,10 +123,13 @@ def patients_in_two_splits(
     patient_ids: Sequence[str], splits: Sequence[str]
 ) -> dict[str, tuple[str, ...]]:
     """The splits of every patient who is in more than one."""
-    seen: dict[str, set[str]] = defaultdict(set)
+    first: dict[str, str] = {}
+    several: dict[str, set[str]] = {}
     for patient_id, split in zip(patient_ids, splits, strict=True):
-        seen[patient_id].add(split)
-    return {patient: tuple(sorted(where)) for patient, where in seen.items() if len(where) > 1}
+        other = first.setdefault(patient_id, split)
+        if other != split:
+            several.setdefault(patient_id, {other}).add(split)
+    return {patient: tuple(sorted(several[patient])) for patient in first if patient in several}
 
 
 def refuse_shared_patients(patient_ids: Sequence[str], splits: Sequence[str]) -> None:

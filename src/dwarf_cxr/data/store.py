@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import json
+import sys
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +15,19 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 
 from dwarf_cxr.data.coco import shapes_from_coco
 from dwarf_cxr.data.geometry import coverage
-from dwarf_cxr.data.records import Region
-from dwarf_cxr.data.rows import Table, read_table
+from dwarf_cxr.data.records import Region, RegionKind, Shape
+from dwarf_cxr.data.rows import iterate_rows
 from dwarf_cxr.errors import DataError
 from dwarf_cxr.files import read_json, sha256_of
 from dwarf_cxr.findings import select
+from dwarf_cxr.json_stream import read_json_object
 
 FORMAT = "dwarf-data-1"
 DATASET_FILE = "dataset.json"
 IMAGES_FILE = "images.csv"
 REGIONS_FILE = "regions.json"
+DRAFT_FOLDER = ".draft"
+"""Where `dwarf data prepare` keeps what it has decoded until all is."""
 
 IMAGE_COLUMNS = ("image_id", "patient_id", "split", "source", "sha256", "width", "height")
 """The columns of images.csv before `text`, if any, and the findings."""
@@ -99,27 +104,28 @@ class PreparedData:
                     f"{folder / file}: changed since it was prepared (its SHA-256 is not that in "
                     f"{DATASET_FILE}); {remedy}"
                 )
-        table = read_table(folder / IMAGES_FILE, required=(*IMAGE_COLUMNS, *findings))
-        records = [row.fields for row in table.rows]
-        document = read_json(folder / REGIONS_FILE)
-        pixels = _open_pixels(folder / pixels_file(size), len(records), size, remedy)
+        fingerprint = _Fingerprint()
+        fingerprint.add(findings)
+        images = _read_images(folder / IMAGES_FILE, findings, fingerprint)
+        regions = _read_regions(folder / REGIONS_FILE, len(images.ids), fingerprint)
+        fingerprint.add(pixels_hash)
         return cls(
             folder=folder,
             name=name,
             size=size,
             findings=findings,
-            image_ids=tuple(record["image_id"] for record in records),
-            patient_ids=tuple(record["patient_id"] for record in records),
-            sources=tuple(record["source"] for record in records),
-            splits=tuple(record["split"] for record in records),
-            widths=np.array([record["width"] for record in records], dtype=np.int64),
-            heights=np.array([record["height"] for record in records], dtype=np.int64),
-            labels=_labels(table, findings),
-            texts=tuple(record.get("text") or None for record in records),
-            pixels=pixels,
-            fingerprint=_fingerprint(records, document["annotations"], pixels_hash),
+            image_ids=tuple(images.ids),
+            patient_ids=tuple(images.patients),
+            sources=tuple(images.sources),
+            splits=tuple(images.splits),
+            widths=np.array(images.widths, dtype=np.int64),
+            heights=np.array(images.heights, dtype=np.int64),
+            labels=np.array(images.labels).reshape(-1, len(findings)),
+            texts=tuple(images.texts),
+            pixels=_open_pixels(folder / pixels_file(size), len(images.ids), size, remedy),
+            fingerprint=fingerprint.hexdigest(),
             notes=notes,
-            regions_by_image=_regions(document, folder / REGIONS_FILE, len(records)),
+            regions_by_image=regions,
         )
 
     def restrict(self, findings: Sequence[str]) -> "PreparedData":
@@ -159,16 +165,22 @@ class PreparedData:
         return coverage(self.regions(index, finding), frame, size)
 
 
-def _fingerprint(
-    records: Sequence[Mapping[str, str]], annotations: Sequence[Any], pixels_sha256: str
-) -> str:
-    rows = [[value for key, value in record.items() if key != "source"] for record in records]
-    content = json.dumps([rows, annotations, pixels_sha256], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
+class _Fingerprint:
+    """The SHA-256 of contents added one after the other, each as a line of JSON."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, content: Any) -> None:
+        self._digest.update(json.dumps(content, sort_keys=True).encode() + b"\n")
+
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()
 
 
 def _has_leftovers(folder: Path) -> bool:
-    return (folder / IMAGES_FILE).exists() or any(folder.glob("*pixels-*.u8"))
+    begun = (folder / IMAGES_FILE).exists() or (folder / DRAFT_FOLDER).exists()
+    return begun or any(folder.glob("*pixels-*.u8"))
 
 
 def _open_pixels(
@@ -185,39 +197,95 @@ def _open_pixels(
     return np.memmap(path, dtype=np.uint8, mode="r", shape=(images, size, size))
 
 
-def _labels(table: Table, findings: Sequence[str]) -> Float32[np.ndarray, "image finding"]:
-    labels = np.empty((len(table.rows), len(findings)), dtype=np.float32)
-    for index, row in enumerate(table.rows):
-        for column, finding in enumerate(findings):
-            written = row.fields[finding]
+@dataclass(frozen=True, slots=True)
+class _Images:
+    """The columns of images.csv."""
+
+    ids: list[str]
+    patients: list[str]
+    splits: list[str]
+    sources: list[str]
+    texts: list[str | None]
+    widths: array
+    heights: array
+    labels: array
+    """Row by row."""
+
+
+def _read_images(path: Path, findings: Sequence[str], fingerprint: _Fingerprint) -> _Images:
+    """images.csv, a row at a time; every row is added to `fingerprint`, but for its source."""
+    images = _Images([], [], [], [], [], array("q"), array("q"), array("f"))
+    columns, rows = iterate_rows(path, required=(*IMAGE_COLUMNS, *findings))
+    place = {name: number for number, name in enumerate(columns)}
+    source = place["source"]
+    labels = [place[finding] for finding in findings]
+    known: dict[str, str] = {}
+    for line, cells in rows:
+        images.ids.append(cells[place["image_id"]])
+        # patients and splits come again and again: one text of each is enough
+        for name, column in (("patient_id", images.patients), ("split", images.splits)):
+            cell = cells[place[name]]
+            column.append(known.setdefault(cell, cell))
+        images.sources.append(cells[source])
+        images.texts.append((cells[place["text"]] or None) if "text" in place else None)
+        for name, side in (("width", images.widths), ("height", images.heights)):
+            if not cells[place[name]].isdecimal():
+                raise DataError(
+                    f"{path}, line {line}, column {name!r}: {cells[place[name]]!r} is no number "
+                    f"of pixels"
+                )
+            side.append(int(cells[place[name]]))
+        for finding, number in zip(findings, labels, strict=True):
+            written = cells[number]
             if written not in LABELS:
                 raise DataError(
-                    f"{table.path}, line {row.line}, column {finding!r}: label {written!r}; "
+                    f"{path}, line {line}, column {finding!r}: label {written!r}; "
                     f"write 1, 0 or nothing"
                 )
-            labels[index, column] = LABELS[written]
-    return labels
+            images.labels.append(LABELS[written])
+        fingerprint.add([*cells[:source], *cells[source + 1 :]])
+    return images
 
 
-def _regions(document: Any, path: Path, images: int) -> dict[int, tuple[Region, ...]]:
-    """Regions by index of the image; the images stand in the order of images.csv."""
-    names = {category["id"]: category["name"] for category in document["categories"]}
-    if len(document["images"]) != images:
+def _read_regions(
+    path: Path, images: int, fingerprint: _Fingerprint
+) -> dict[int, tuple[Region, ...]]:
+    """Regions by index of the image, an annotation at a time; all are added to `fingerprint`.
+
+    The images stand in the order of images.csv.
+    """
+    names: dict[Any, str] = {}
+    index_of: dict[Any, int] = {}
+    drawn: dict[int, list[tuple[Any, Shape, str, RegionKind]]] = {}
+    try:
+        for key, part in read_json_object(path):
+            if key == "images":
+                index_of = {image["id"]: index for index, image in enumerate(part)}
+            elif key == "categories":
+                names = {category["id"]: category["name"] for category in part}
+            elif key == "annotations":
+                for entry in part:
+                    fingerprint.add(entry)
+                    shapes = shapes_from_coco(entry, f"{path}, annotation {entry['id']}")
+                    annotator, kind = sys.intern(entry["annotator"]), entry["kind"]
+                    drawn.setdefault(index_of[entry["image_id"]], []).extend(
+                        (entry["category_id"], shape, annotator, kind) for shape in shapes
+                    )
+        if len(index_of) == images:
+            # categories come last in the file, and so names are known only now
+            return {
+                index: tuple(
+                    Region(names[category], shape, annotator, kind)
+                    for category, shape, annotator, kind in its
+                )
+                for index, its in drawn.items()
+            }
+    except (KeyError, TypeError) as fault:
         raise DataError(
-            f"{path}: {len(document['images'])} images where {IMAGES_FILE} lists {images}; "
+            f"{path}: the field {fault} is missing or wrong; "
             f"prepare the data again with `dwarf data prepare`"
-        )
-    index_of = {image["id"]: index for index, image in enumerate(document["images"])}
-    found: dict[int, list[Region]] = {}
-    for annotation in document["annotations"]:
-        where = f"{path}, annotation {annotation['id']}"
-        found.setdefault(index_of[annotation["image_id"]], []).extend(
-            Region(
-                names[annotation["category_id"]],
-                shape,
-                annotation["annotator"],
-                annotation["kind"],
-            )
-            for shape in shapes_from_coco(annotation, where)
-        )
-    return {index: tuple(regions) for index, regions in found.items()}
+        ) from None
+    raise DataError(
+        f"{path}: {len(index_of)} images where {IMAGES_FILE} lists {images}; "
+        f"prepare the data again with `dwarf data prepare`"
+    )

@@ -18,7 +18,7 @@ from lightning_fabric.strategies import DDPStrategy, Strategy
 from torch.utils.tensorboard import SummaryWriter
 
 from dwarf_cxr.config import RunConfig, TrainingSettings, differences, load_config, save_config
-from dwarf_cxr.data.batches import RegionTargets, load_batch
+from dwarf_cxr.data.batches import RegionTargets, in_unit_range, load_batch
 from dwarf_cxr.data.splits import splits_sha256
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import CheckpointError, ConfigError, DataError, TrainingError
@@ -266,8 +266,8 @@ def _step(
     for number, part in enumerate(parts):
         rows = slice(mine.start + part.start, mine.start + part.stop)
         images, regions = apply_changes(
-            batch.images[rows].to(fabric.device),
-            batch.regions[rows].to(fabric.device),
+            in_unit_range(batch.pixels[rows].to(fabric.device)),
+            in_unit_range(batch.shares[rows].to(fabric.device)),
             type(changes)(*(change.to(fabric.device) for change in changes.rows(rows))),
         )
         with fabric.no_backward_sync(model, enabled=number < len(parts) - 1):

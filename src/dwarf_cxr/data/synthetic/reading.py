@@ -7,7 +7,7 @@ finding. No splits: they are made by patient when the data set is prepared.
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from dwarf_cxr.data.synthetic.films import FilmSettings, draw_film
 from dwarf_cxr.errors import ConfigError
 from dwarf_cxr.files import write_bytes
 from dwarf_cxr.findings import CHESTX_DET_13
+from dwarf_cxr.progress import Count, shown_count
 
 ANNOTATOR = "generator"
 FEW_FILMS = 200
@@ -33,13 +34,14 @@ def read_synthetic(
     seed: int,
     settings: FilmSettings,
     workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Count | None = None,
 ) -> SourceSet:
     """Draw films 0 to `films` - 1 of `seed` into `root`/films and describe them.
 
     A film that is already there with the same bytes is left alone; any other is replaced, whole.
     `workers` processes draw (default: one per usable processor; the result does not depend on
-    it). `progress(done, films)` is called after each film.
+    it). `progress(done, films)`, called after each film, replaces the progress shown on standard
+    error.
 
     Raises:
         ConfigError: films or workers is less than 1, or the seed is negative.
@@ -56,15 +58,16 @@ def read_synthetic(
     if workers is None:
         workers = len(os.sched_getaffinity(0)) if films > FEW_FILMS else 1
     workers = min(workers, films)
-    if workers == 1:
-        radiographs = _collect(map(write, range(films)), films, progress)
-    else:
-        # Started afresh, not forked: a fork would inherit the locks of the parent's threads.
-        context = multiprocessing.get_context("spawn")
-        share = max(1, min(32, films // (4 * workers)))
-        with ProcessPoolExecutor(workers, context, initializer=_one_thread) as pool:
-            drawn = pool.map(write, range(films), chunksize=share)
-            radiographs = _collect(drawn, films, progress)
+    with shown_count(progress, "Drawing films", "drew {done} of {total} films") as count:
+        if workers == 1:
+            radiographs = _collect(map(write, range(films)), films, count)
+        else:
+            # Started afresh, not forked: a fork would inherit the locks of the parent's threads.
+            context = multiprocessing.get_context("spawn")
+            share = max(1, min(32, films // (4 * workers)))
+            with ProcessPoolExecutor(workers, context, initializer=_one_thread) as pool:
+                drawn = pool.map(write, range(films), chunksize=share)
+                radiographs = _collect(drawn, films, count)
     notes = [f"drawn with seed {seed} at {settings.size} px"]
     if settings.portable_correlation is not None:
         finding, probability = settings.portable_correlation
@@ -83,14 +86,11 @@ def read_synthetic(
     )
 
 
-def _collect(
-    drawn: Iterable[Radiograph], films: int, progress: Callable[[int, int], None] | None
-) -> tuple[Radiograph, ...]:
+def _collect(drawn: Iterable[Radiograph], films: int, progress: Count) -> tuple[Radiograph, ...]:
     radiographs = []
     for radiograph in drawn:
         radiographs.append(radiograph)
-        if progress is not None:
-            progress(len(radiographs), films)
+        progress(len(radiographs), films)
     return tuple(radiographs)
 
 

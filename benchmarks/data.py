@@ -1,0 +1,231 @@
+"""Preparing, opening, checking and reading data: `python benchmarks/data.py`.
+
+Prints what reading a cached image costs beside decoding it, and how much memory a data set takes
+per row, beside its records. `--rows 225000` measures as many as the largest public sets have (it
+needs a gigabyte of disk and some minutes). Tiny files stand for the radiographs: memory depends on
+the rows, not on the pixels, which are never all in memory.
+"""
+
+import argparse
+import gc
+import json
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from dwarf_cxr.data.batches import RegionTargets, load_batch
+from dwarf_cxr.data.check import check
+from dwarf_cxr.data.images import decode_grey, resize
+from dwarf_cxr.data.prepare import prepare
+from dwarf_cxr.data.records import Box, Radiograph, Region, SourceSet
+from dwarf_cxr.data.store import PreparedData
+
+SIZE, CACHED, BATCH = 224, 2000, 32
+FINDINGS = tuple(f"Finding {number}" for number in range(14))
+STEPS = ("prepare", "open", "check")
+
+
+def main() -> None:
+    """Print one line per measurement."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, nargs="+", default=[5000, 20_000])
+    parser.add_argument("--measure", choices=STEPS, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.measure:
+        measure(chosen.measure, chosen.rows[0], chosen.folder)
+        return
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        cached_image(Path(folder))
+        memory(Path(folder), chosen.rows)
+
+
+def cached_image(folder: Path) -> None:
+    """Reading images in random order, as training does, against decoding and resizing them."""
+    generator = np.random.default_rng(0)
+    data = cache(folder / "cache", generator)
+    targets = RegionTargets.of(data, np.arange(CACHED), 56)
+    order = np.array_split(generator.permutation(CACHED), CACHED // BATCH)
+
+    def pixels() -> None:
+        mapped = np.memmap(data.pixels.filename, np.uint8, "r", shape=data.pixels.shape)
+        for chosen in order:
+            np.ascontiguousarray(mapped[chosen])
+
+    def batches() -> None:
+        for chosen in order:
+            load_batch(data, targets, chosen, range(len(data.findings)))
+
+    reading = best_of(pixels, 5) / CACHED
+    whole = best_of(batches, 5) / CACHED
+    print(
+        f"a cached image of {SIZE} px, random order in batches of {BATCH}: {reading * 1e6:.1f} µs; "
+        f"with labels and regions of {len(data.findings)} findings {whole * 1e6:.1f} µs"
+    )
+    for width, height, suffix in (
+        (1024, 1024, "png"),
+        (1024, 1024, "jpg"),
+        (2048, 2500, "png"),
+        (2048, 2500, "jpg"),
+    ):
+        content = cv2.imencode(f".{suffix}", film(generator, width, height))[1].tobytes()
+        decoding = best_of(partial(decode, content), 5)
+        print(
+            f"decoding and resizing a {width}×{height} {suffix} of {len(content) / 1e3:.0f} kB: "
+            f"{decoding * 1e3:.1f} ms, {decoding / reading:,.0f} times a cached image "
+            f"({decoding / whole:,.0f} times with labels and regions)"
+        )
+
+
+def decode(content: bytes) -> np.ndarray:
+    """What preparing does with the bytes of a file."""
+    return resize(decode_grey(content, "film"), SIZE)
+
+
+def film(generator: np.random.Generator, width: int, height: int) -> np.ndarray:
+    """Smooth shades with the grain of a detector, as hard to decode as a radiograph."""
+    shades = cv2.resize(generator.random((12, 10)), (width, height), interpolation=cv2.INTER_CUBIC)
+    grain = generator.normal(0, 2.5, (height, width))
+    return np.clip(40 + 170 * shades + grain, 0, 255).astype(np.uint8)
+
+
+def cache(folder: Path, generator: np.random.Generator) -> PreparedData:
+    """An opened data set of noise with a region on every fourth image."""
+    folder.mkdir()
+    shape = (CACHED, SIZE, SIZE)
+    generator.integers(0, 256, shape, dtype=np.uint8).tofile(folder / "pixels.u8")
+    names = tuple(map(str, range(CACHED)))
+    return PreparedData(
+        folder=folder,
+        name="noise",
+        size=SIZE,
+        findings=FINDINGS[:7],
+        image_ids=names,
+        patient_ids=names,
+        sources=names,
+        splits=("train",) * CACHED,
+        widths=np.full(CACHED, 1024),
+        heights=np.full(CACHED, 1024),
+        labels=np.ones((CACHED, 7), dtype=np.float32),
+        texts=(None,) * CACHED,
+        pixels=np.memmap(folder / "pixels.u8", np.uint8, "r", shape=shape),
+        fingerprint="",
+        notes=(),
+        regions_by_image={
+            index: (Region(FINDINGS[index % 7], Box(100.0, 200.0, 400.0, 600.0)),)
+            for index in range(0, CACHED, 4)
+        },
+    )
+
+
+def memory(folder: Path, counts: list[int]) -> None:
+    """Peak memory of each step, in a process of its own, beyond what it starts with."""
+    write_films(folder / "films", max(counts))
+    for rows in counts:
+        for step in STEPS:
+            command = [sys.executable, __file__, "--measure", step, "--rows", str(rows)]
+            done = subprocess.run(
+                [*command, "--folder", str(folder)], capture_output=True, text=True, check=True
+            )
+            found = json.loads(done.stdout)
+            print(
+                f"{step} {rows:,} rows: {found['extra'] / 2**20:.0f} MB beside the records, "
+                f"{found['extra'] / rows:,.0f} bytes a row; {found['seconds']:.1f} s "
+                f"({found['seconds'] / rows * 1e6:.0f} µs a row)"
+            )
+
+
+def measure(step: str, rows: int, folder: Path) -> None:
+    """Print the time and the peak memory of one step as JSON."""
+    out = folder / f"data-{rows}"
+    source = records(folder / "films", rows) if step == "prepare" else None
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    before, start = resident("VmRSS"), time.perf_counter()
+    if source is not None:
+        prepare(source, out, size=8, progress=lambda done, total: None)
+    elif step == "open":
+        PreparedData.open(out)
+    else:
+        check(out)
+    seconds, peak = time.perf_counter() - start, resident("VmHWM")
+    print(json.dumps({"extra": peak - before, "seconds": seconds}))
+
+
+def resident(field: str) -> int:
+    """This process's memory in bytes: VmRSS now, VmHWM at its peak."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+
+def write_films(folder: Path, count: int) -> None:
+    """`count` PNG files of 12×10 pixels, no two alike."""
+    for number in range(count):
+        path = film_path(folder, number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (10, 12), dtype=np.uint8)
+        lines = b"".join(b"\0" + line.tobytes() for line in pixels)
+        header = struct.pack(">IIBBBBB", 12, 10, 8, 0, 0, 0, 0)
+        parts = ((b"IHDR", header), (b"IDAT", zlib.compress(lines, 1)), (b"IEND", b""))
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """A chunk of a PNG file."""
+    checksum = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+
+def film_path(folder: Path, number: int) -> Path:
+    """A path as long as those of the large public sets."""
+    return folder / f"patient{number // 1000:05d}" / f"view{number:06d}_frontal.png"
+
+
+def records(folder: Path, count: int) -> SourceSet:
+    """Three films a patient, 14 findings of which most are assessed, a box on every fourth."""
+    generator = np.random.default_rng(0)
+    radiographs = []
+    for number in range(count):
+        present, assessed = generator.random(14) < 0.1, generator.random(14) < 0.9
+        box = Box(1.5, 2.0, 6.5 + number % 5, 7.25)
+        radiographs.append(
+            Radiograph(
+                image_id=f"{number:06d}",
+                patient_id=f"p{number // 3:06d}",
+                path=film_path(folder, number),
+                labels={
+                    finding: bool(present[column])
+                    for column, finding in enumerate(FINDINGS)
+                    if assessed[column]
+                },
+                regions=(Region(FINDINGS[number % 14], box, "reader 1"),) * (number % 4 == 0),
+                split=("train", "train", "val", "test")[number // 3 % 4],
+            )
+        )
+    return SourceSet("tiny films", FINDINGS, tuple(radiographs), "generated", "CC0-1.0", "nobody")
+
+
+def best_of(work: Callable[[], object], times: int) -> float:
+    """The shortest of `times` runs, in seconds."""
+    durations = []
+    for _ in range(times):
+        start = time.perf_counter()
+        work()
+        durations.append(time.perf_counter() - start)
+    return min(durations)
+
+
+if __name__ == "__main__":
+    main()
