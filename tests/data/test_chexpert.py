@@ -2,7 +2,6 @@ import pytest
 
 from dwarf_cxr.data.chexpert import (
     find_views,
-    only_file,
     read_labelled_views,
     view_of_id,
     view_of_path,
@@ -69,15 +68,3 @@ def test_a_missing_column_is_named(tmp_path):
     (tmp_path / "train.csv").write_text("Path,Edema\n")
     with pytest.raises(DataError, match="no column 'Enlarged Cardiomediastinum'"):
         read_labelled_views(tmp_path / "train.csv")
-
-
-def test_the_least_deep_file_is_taken_and_two_are_refused(tmp_path):
-    for folder in ("a/b/c/d", "a"):
-        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
-        (tmp_path / folder / "t.csv").touch()
-    assert only_file(tmp_path, ("s.csv", "t.csv")) == tmp_path / "a" / "t.csv"
-    assert only_file(tmp_path, ("s.csv",)) is None
-    (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "t.csv").touch()
-    with pytest.raises(DataError, match=r"several files t\.csv"):
-        only_file(tmp_path, ("t.csv",))

@@ -2,7 +2,7 @@ import gzip
 
 import pytest
 
-from dwarf_cxr.data.rows import doubles, listed, read_table
+from dwarf_cxr.data.rows import doubles, listed, only_file, read_table
 from dwarf_cxr.errors import DataError
 
 
@@ -59,3 +59,15 @@ def test_lists_are_cut_and_doubles_kept_in_order():
     assert listed(list("abc")) == "a, b, c"
     assert listed(list("abcd"), most=2) == "a, b and 2 more"
     assert doubles(list("cabac")) == ["c", "a"]
+
+
+def test_the_least_deep_file_is_taken_and_two_are_refused(tmp_path):
+    for folder in ("a/b/c/d", "a"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / "t.csv").touch()
+    assert only_file(tmp_path, "s.csv", "t.csv") == tmp_path / "a" / "t.csv"
+    assert only_file(tmp_path, "s.csv") is None
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "t.csv").touch()
+    with pytest.raises(DataError, match=r"several files t\.csv"):
+        only_file(tmp_path, "t.csv")

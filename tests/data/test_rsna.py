@@ -177,9 +177,11 @@ def test_missing_images_and_tables(root, tmp_path_factory):
     write_challenge(empty, {})
     with pytest.raises(DataError, match="lists no image"):
         read_rsna(empty)
-    write_challenge(empty / "copy", {})
+    copies = tmp_path_factory.mktemp("copies")
+    for folder in ("one", "two"):
+        write_challenge(copies / folder, {})
     with pytest.raises(DataError, match=r"several files stage_2_train_labels\.csv"):
-        read_rsna(empty)
+        read_rsna(copies)
 
 
 NIH_IMAGES = {

@@ -7,11 +7,16 @@ import numpy as np
 import pytest
 
 from dwarf_cxr.data.chest_det import read_chest_det
+from dwarf_cxr.data.chexlocalize import read_chexlocalize
+from dwarf_cxr.data.chexpert_boxes import read_chexpert_boxes
 from dwarf_cxr.data.coco import read_coco
 from dwarf_cxr.data.geometry import encode_mask
 from dwarf_cxr.data.nih import read_nih
 from dwarf_cxr.data.records import Box, Polygon
+from dwarf_cxr.data.rsna import read_rsna
 from dwarf_cxr.data.table import read_csv
+from dwarf_cxr.data.vindr import read_vindr
+from tests.data import made_chexpert, made_rsna, made_vindr
 from tests.data.made_films import write_film
 from tests.data.made_nih import FRAME, MadeFilm, write_nih
 from tests.data.places import assert_outlines_enclose_what_is_bright
@@ -61,6 +66,63 @@ def test_chest_det(tmp_path, size):
     source = read_chest_det(tmp_path)
     assert [type(one.regions[0].shape) for one in source.radiographs] == [Polygon, Box]
     assert assert_outlines_enclose_what_is_bright(source, tmp_path) == 2
+
+
+@pytest.mark.parametrize("size", SQUARE_SIZES)
+def test_rsna(tmp_path, size):
+    drawn = {}
+    for name, (x1, y1, x2, y2) in PLACES.items():
+        write_film(tmp_path / f"{name}.png", size, [(x1, y1, x2, y2)], FRAME)
+        drawn[name] = ("Lung Opacity", [(x1, y1, x2 - x1, y2 - y1)])
+    made_rsna.write_challenge(tmp_path, drawn)
+    assert assert_outlines_enclose_what_is_bright(read_rsna(tmp_path), tmp_path) == 2
+
+
+@pytest.mark.parametrize("size", [(600, 900), (300, 450), (200, 200)])
+def test_vindr_in_pixels_of_the_original_dicom(tmp_path, size):
+    """Also of a release that squeezes films to squares."""
+    original, box = (600, 900), (90.0, 450.0, 300.0, 792.0)
+    write_film(tmp_path / "film.png", size, [box], original)
+    made_vindr.write_test(tmp_path, {"film": [("Pleural effusion", box)]})
+    made_vindr.write_sizes(tmp_path, "test", {"film": original})
+    assert assert_outlines_enclose_what_is_bright(read_vindr(tmp_path), tmp_path) == 1
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+@pytest.mark.parametrize("size", [(900, 600), (450, 300), (150, 100)])
+def test_chexlocalize(tmp_path, split, size):
+    original, box = (900, 600), (90.0, 360.0, 450.0, 540.0)
+    view = "patient64541_study1_view1_frontal"
+    film = tmp_path / "CheXpert" / split / "patient64541" / "study1" / "view1_frontal.png"
+    write_film(film, size, [box], original)
+    table = tmp_path / "CheXpert" / f"{split}_labels.csv"
+    present = {"Pleural Effusion": "1.0"}
+    if split == "val":
+        key = "CheXpert-v1.0/valid/patient64541/study1/view1_frontal.jpg"
+        made_chexpert.write_valid_table(table, {key: present}, otherwise="0.0")
+    else:
+        key = "test/patient64541/study1/view1_frontal.jpg"
+        made_chexpert.write_test_table(table, {key: present})
+    made_chexpert.write_json(
+        tmp_path / "CheXlocalize" / f"gt_annotations_{split}.json",
+        {view: {"img_size": [600, 900], "Pleural Effusion": [made_chexpert.rectangle(*box)]}},
+    )
+    assert assert_outlines_enclose_what_is_bright(read_chexlocalize(tmp_path), tmp_path) == 1
+
+
+@pytest.mark.parametrize("size", OTHER_SIZES)
+def test_chexpert_boxes(tmp_path, size):
+    corners = own_place(size)
+    key = "train/patient40093/study4/view1_frontal.jpg"
+    write_film(tmp_path / "CheXpert-v1.0" / key.replace(".jpg", ".png"), size, [corners])
+    made_chexpert.write_valid_table(
+        tmp_path / "CheXpert-v1.0" / "train.csv",
+        {f"CheXpert-v1.0/{key}": {"Cardiomegaly": "1.0"}},
+        otherwise="",
+    )
+    boxes = {key: {"Cardiomegaly": [list(corners)]}}
+    made_chexpert.write_json(tmp_path / "BBoxes.json", boxes)
+    assert assert_outlines_enclose_what_is_bright(read_chexpert_boxes(tmp_path), tmp_path) == 1
 
 
 @pytest.mark.parametrize("size", OTHER_SIZES)

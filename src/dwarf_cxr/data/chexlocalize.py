@@ -28,13 +28,13 @@ from dwarf_cxr.data.chexpert import (
     LICENCE,
     LabelledView,
     find_views,
-    only_file,
     read_labelled_views,
     view_of_id,
 )
 from dwarf_cxr.data.geometry import Frame, area, decompress_counts, fault_of
 from dwarf_cxr.data.images import left_out, only_image
 from dwarf_cxr.data.records import Finding, Mask, Polygon, Radiograph, Region, SourceSet
+from dwarf_cxr.data.rows import only_file
 from dwarf_cxr.errors import DataError
 from dwarf_cxr.files import read_json
 from dwarf_cxr.findings import CHEXLOCALIZE_10, CHEXPERT_13
@@ -80,7 +80,7 @@ def read_chexlocalize(
         DataError: a table or image is missing, or rows or outlines are faulty; all are listed.
     """
     root = Path(root)
-    tables = {split: only_file(root, names) for split, names in TABLES.items()}
+    tables = {split: only_file(root, *names) for split, names in TABLES.items()}
     if not any(tables.values()):
         names = ", ".join(name for names in TABLES.values() for name in names)
         raise DataError(
@@ -199,8 +199,8 @@ def _counted(radiographs: Sequence[Radiograph], without_area: int) -> list[str]:
 
 def _read_outlines(root: Path, split: str) -> tuple[dict[str, _Outlined], list[str], list[str]]:
     """Outlined views of a split by id, notes, faults."""
-    annotations = only_file(root, (f"gt_annotations_{split}.json",))
-    segmentations = only_file(root, (f"gt_segmentations_{split}.json",))
+    annotations = only_file(root, f"gt_annotations_{split}.json")
+    segmentations = only_file(root, f"gt_segmentations_{split}.json")
     path = annotations or segmentations
     if path is None:
         return {}, [f"no gt_annotations_{split}.json under {root}: no view has a region"], []

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from dwarf_cxr.data.records import Finding
-from dwarf_cxr.data.rows import listed, read_table
+from dwarf_cxr.data.rows import read_table
 from dwarf_cxr.errors import DataError
 from dwarf_cxr.findings import CHEXPERT_13
 
@@ -142,23 +142,3 @@ def _value(written: str) -> Literal["present", "absent", "uncertain", "unmention
     if number == 0:
         return "absent"
     return "uncertain" if number == -1 else None
-
-
-def only_file(root: Path, names: Collection[str]) -> Path | None:
-    """The file with the first of `names` that is under `root`, the least deep; None without one.
-
-    Raises:
-        DataError: there are several of that name, equally deep.
-    """
-    for name in names:
-        # all of CheXpert has a quarter of a million folders: they are not walked without need
-        for pattern in (name, f"*/{name}", f"*/*/{name}", f"**/{name}"):
-            found = sorted(root.glob(pattern))
-            if len(found) > 1:
-                raise DataError(
-                    f"{root}: several files {name}: {listed(list(map(str, found)))}; keep one of "
-                    f"them, or give a folder with one as --root"
-                )
-            if found:
-                return found[0]
-    return None

@@ -30,14 +30,13 @@ from dwarf_cxr.data.chexpert import (
     LabelledView,
     View,
     find_views,
-    only_file,
     read_labelled_views,
     view_of_path,
 )
 from dwarf_cxr.data.geometry import fault_of
 from dwarf_cxr.data.images import left_out, only_image
 from dwarf_cxr.data.records import Box, Finding, Radiograph, Region, SourceSet
-from dwarf_cxr.data.rows import listed
+from dwarf_cxr.data.rows import listed, only_file
 from dwarf_cxr.errors import DataError
 from dwarf_cxr.files import read_json
 from dwarf_cxr.findings import CHEXPERT_13, CHEXPERT_BOXED_9
@@ -100,7 +99,7 @@ def read_chexpert_boxes(
         DataError: a file or image is missing, or entries are faulty; all of them are listed.
     """
     root = Path(root)
-    path = only_file(root, (BOX_FILE,))
+    path = only_file(root, BOX_FILE)
     if path is None:
         raise DataError(
             f"{root}: holds no {BOX_FILE}; put the one of github.com/oyxhust/HAM (under "
@@ -220,7 +219,7 @@ def _read_labels(root: Path, box_file: Path, boxed: list[_Boxed]) -> dict[str, L
         wanted = {one.view.image_id for one in boxed if one.part == part}
         if not wanted:
             continue
-        table = only_file(root, (name,))
+        table = only_file(root, name)
         if table is None:
             faults.append(f"{root}: no {name}, the labels of CheXpert's {part} part; put it there")
             continue

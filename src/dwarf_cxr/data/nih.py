@@ -27,7 +27,7 @@ from typing import Literal
 
 from dwarf_cxr.data.images import find_images, image_stem, left_out, only_image
 from dwarf_cxr.data.records import Box, Radiograph, Region, SourceSet
-from dwarf_cxr.data.rows import Row, Table, doubles, listed, read_table
+from dwarf_cxr.data.rows import Row, Table, doubles, listed, only_file, read_table
 from dwarf_cxr.errors import DataError
 from dwarf_cxr.findings import NIH_14
 
@@ -120,22 +120,14 @@ def read_nih(
     )
 
 
-def _find(root: Path, name: str) -> Path | None:
-    """The file `name` in `root` or, where it is not there, anywhere below."""
-    if (root / name).is_file():
-        return root / name
-    return min(root.rglob(name), default=None)
-
-
 def _find_table(root: Path) -> Path:
-    for name in LABEL_TABLES:
-        found = _find(root, name)
-        if found is not None:
-            return found
-    raise DataError(
-        f"{root}: holds neither {' nor '.join(LABEL_TABLES)}; give the folder of the official "
-        f"download as --root"
-    )
+    found = only_file(root, *LABEL_TABLES)
+    if found is None:
+        raise DataError(
+            f"{root}: holds neither {' nor '.join(LABEL_TABLES)}; give the folder of the official "
+            f"download as --root"
+        )
+    return found
 
 
 def _read_labels(table: Table) -> dict[str, tuple[Row, frozenset[str]]]:
@@ -168,7 +160,7 @@ def _read_boxes(
     root: Path, labels: Mapping[str, tuple[Row, frozenset[str]]]
 ) -> tuple[dict[str, list[Region]], list[str]]:
     """Boxes by image stem, and notes."""
-    path = _find(root, BOX_TABLE)
+    path = only_file(root, BOX_TABLE)
     if path is None:
         return {}, [f"no {BOX_TABLE} under {root}: no finding has a region"]
     # The header reads `Bbox [x,y,w,h],,,`: its commas make four columns with these odd names.
@@ -204,7 +196,7 @@ def _read_official_splits(root: Path) -> dict[str, str]:
     splits: dict[str, str] = {}
     faults = []
     for split, name in SPLIT_LISTS.items():
-        path = _find(root, name)
+        path = only_file(root, name)
         if path is None:
             faults.append(f"{root}: holds no {name}, which the official splits need; put it there")
             continue

@@ -132,16 +132,24 @@ def _not_utf8(path: Path) -> DataError:
     return DataError(f"{path}: not UTF-8; save the table as CSV UTF-8")
 
 
-def only_file(root: Path, name: str) -> Path | None:
-    """The one file called `name` anywhere under `root`; None when there is none.
+def only_file(root: Path, *names: str) -> Path | None:
+    """The file with the first of `names` that is under `root`, the least deep; None without one.
 
     Raises:
-        DataError: there are several.
+        DataError: there are several of that name, equally deep.
     """
-    found = sorted(root.rglob(name))
-    if len(found) > 1:
-        raise DataError(f"{root}: several files {name}: {listed(list(map(str, found)))}; keep one")
-    return found[0] if found else None
+    for name in names:
+        # all of CheXpert has a quarter of a million folders: they are not walked without need
+        for pattern in (name, f"*/{name}", f"*/*/{name}", f"**/{name}"):
+            found = sorted(root.glob(pattern))
+            if len(found) > 1:
+                raise DataError(
+                    f"{root}: several files {name}: {listed(list(map(str, found)))}; keep one of "
+                    f"them, or give a folder with one as --root"
+                )
+            if found:
+                return found[0]
+    return None
 
 
 def _without_empty_tail(cells: list[str]) -> list[str]:
