@@ -80,10 +80,10 @@ class Draft:
     def decoded_before(
         self, index: int, length: int, modified: int
     ) -> UInt8[np.ndarray, "{self.size} {self.size}"] | None:
-        """The pixels of an image; None when it must be decoded.
+        """The pixels that an earlier call decoded from an image's file, None where it must be done.
 
-        It must be where its file has no longer that `length` in bytes and time of change, in
-        nanoseconds.
+        `length` (in bytes) and `modified` (nanoseconds) are the file's now; they, and the pixels'
+        checksum, must be what they were.
         """
         film = self.films[index]
         if not film["decoded"]:
