@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from dwarf_cxr.reporting.runs import EvaluatedRun
 
@@ -65,8 +66,9 @@ def forest_plot(runs: Sequence[EvaluatedRun]) -> bytes:
                 axes.axhline(line - 0.5, color=QUIET, linewidth=0.7)
         auc.axvline(0.5, color=REFERENCE_COLOUR, linewidth=1, linestyle="dotted")
         auc.set_xlim(right=1.01)
-        dice.set_xlim(left=0)
         _draw_prior(dice, runs[0], findings, step * len(runs) / 2)
+        # after all that is drawn, since a limit ends the axis's own scaling
+        dice.set_xlim(left=-0.01)
         auc.set_yticks(
             range(len(findings)),
             [_short(finding or "all findings (macro)") for finding in findings],
@@ -108,7 +110,7 @@ def roc_curves(runs: Sequence[EvaluatedRun]) -> bytes | None:
     columns = min(4, len(findings))
     lines = -(-len(findings) // columns)
     with _figure(
-        2.6 * columns + 0.3, 2.75 * lines + 0.3 + _legend_inches(runs, 2.6 * columns, 0)
+        2.6 * columns + 0.3, 3.15 * lines + 0.3 + _legend_inches(runs, 2.6 * columns, 0)
     ) as figure:
         grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
         for axes, finding in zip(grid.flat, findings, strict=False):
@@ -178,7 +180,7 @@ def training_curves(runs: Sequence[EvaluatedRun]) -> bytes | None:
                 )
             axes.set_title(label, fontsize=10)
             axes.set_xlabel("epoch")
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             axes.grid(color=QUIET, linewidth=0.7)
         handles: list[Artist] = [
             Line2D([], [], color=s.colour, marker=s.marker, linestyle=s.line, label=run.title)
