@@ -281,7 +281,8 @@ def train(
             resume=resume,
             report=report,
         )
-    typer.echo(f"{out}: trained; next: dwarf evaluate {out} --data {data}")
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # each of several devices has its own process
+        typer.echo(f"{out}: trained; next: dwarf evaluate {out} --data {data}")
 
 
 @app.command()

@@ -243,6 +243,13 @@ def test_a_run_is_not_overwritten(whole, place):
     assert weights(whole) == before
 
 
+def test_a_run_is_not_written_into_a_data_set(place):
+    config = configure(place)
+    with pytest.raises(ConfigError, match="a prepared data set lies there"):
+        train(config, Path(config.data), report=quiet)
+    assert not (Path(config.data) / "config.yaml").exists()
+
+
 def test_there_must_be_something_to_resume(place, tmp_path):
     with pytest.raises(CheckpointError, match="without --resume"):
         train(configure(place), tmp_path / "run", resume=True, report=quiet)

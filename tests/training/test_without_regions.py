@@ -1,6 +1,7 @@
 """Films with a report and labels but without any region train, and are evaluated."""
 
 import csv
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -12,6 +13,7 @@ from dwarf_cxr.data.covid import read_covid
 from dwarf_cxr.data.openi import read_openi
 from dwarf_cxr.data.prepare import prepare
 from dwarf_cxr.data.records import SourceSet
+from dwarf_cxr.errors import DataError
 from dwarf_cxr.evaluation.run import evaluate_run
 from dwarf_cxr.training.loop import train
 from tests.data.made_covid import MadeImage, write_covid
@@ -66,7 +68,9 @@ def test_it_trains_and_is_evaluated(encoders, tmp_path, read, findings, assignme
         settings=settings(encoders / "vit", encoders / "bert", ["epochs=2", *assignments]),
     )
     run = tmp_path / "run"
-    train(config, run, report=lambda line, done, total: None)
+    lines: list[str] = []
+    train(config, run, report=lambda line, done, total: lines.append(line))
+    assert sum("no training image has a region" in line for line in lines) == 1
     with (run / "history.csv").open(newline="") as stream:
         assert all(math.isfinite(float(row["label_loss"])) for row in csv.DictReader(stream))
     evaluate_run(run, data.folder, split="test", out=tmp_path / "eval", draws=5, save_maps=False)
@@ -74,3 +78,19 @@ def test_it_trains_and_is_evaluated(encoders, tmp_path, read, findings, assignme
     dice = metrics["macro"]["dice"]
     assert dice["value"] is None
     assert dice["reason"]
+
+
+def test_films_that_were_never_assessed_teach_nothing(encoders, tmp_path):
+    source = covid(tmp_path / "set")
+    unread = tuple(dataclasses.replace(one, labels={}) for one in source.radiographs)
+    source = dataclasses.replace(source, findings=("Edema",), radiographs=unread)
+    data = prepare(source, tmp_path / "data", size=SIZE, workers=1)
+    config = RunConfig(
+        method="dwarf",
+        findings=data.findings,
+        data=str(data.folder),
+        data_fingerprint=data.fingerprint,
+        settings=settings(encoders / "vit", encoders / "bert", ["epochs=1"]),
+    )
+    with pytest.raises(DataError, match="no training image was assessed for any of Edema"):
+        train(config, tmp_path / "run", report=lambda line, done, total: None)

@@ -68,12 +68,12 @@ def score_map(
         dice = 2 * overlap / (count + area)
         iou = overlap / (count + area - overlap)
     return MapScores(
-        soft_dice=2 * inside / (energy + area),
+        soft_dice=float(2 * inside / (energy + area)),
         dice=float(dice),
         max_dice=max_dice(m, y),
         iou=float(iou),
         hit=pointing_hit(m, y),
-        energy_inside=inside / energy if energy > 0 else np.nan,
+        energy_inside=float(inside / energy) if energy > 0 else np.nan,
     )
 
 

@@ -103,6 +103,15 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
         if not len(indices):
             raise DataError(f"{config.data}: no image is in the {split} split; prepare it anew")
 
+    _refuse_nothing_to_learn(data, train_indices)
+    if objective.seg_weight > 0 and not data.has_region()[train_indices].any():
+        report(
+            "warning: no training image has a region: the maps are not trained, only the scores; "
+            "the method for such data is classifier",
+            0,
+            settings.epochs,
+        )
+
     model = build_classifier(config.settings.model, config.findings, data.size, config.seed)
     train_prior = mean_coverage(data, train_indices)
     _start_from_prior(model, train_prior)
@@ -297,6 +306,14 @@ def _step(
     return LossSums(dice, pairs, label, labels)
 
 
+def _refuse_nothing_to_learn(data: PreparedData, train_indices: np.ndarray) -> None:
+    if np.isnan(data.labels[train_indices]).all():
+        raise DataError(
+            f"{data.folder}: no training image was assessed for any of "
+            f"{', '.join(data.findings)}; there is nothing to learn: prepare the data with labels"
+        )
+
+
 def _silent(line: str, done: int, planned: int) -> None:
     """Every process would say the same."""
 
@@ -309,6 +326,10 @@ def _strategy(settings: TrainingSettings) -> str | Strategy:
 
 
 def _claim(config: RunConfig, out: Path, resume: bool, fabric: Fabric) -> None:
+    if (out / "dataset.json").exists():
+        raise ConfigError(
+            f"{out}: a prepared data set lies there; choose another folder for the run"
+        )
     if fabric.global_rank == 0:
         file = out / "config.yaml"
         if resume:
