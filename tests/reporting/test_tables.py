@@ -63,6 +63,7 @@ def test_outcome_against_the_train_prior_is_said(runs, own, prior, words):
         ("auc", 0.1, -0.05, 0.2, "not clear"),
         ("auc", 0.1, 0.0, 0.2, "not clear"),
         ("auc", 0.1, None, None, "not clear"),
+        ("auc", 0.1, 0.1, 0.1, "not clear"),
         ("fp_area", 0.1, 0.05, 0.2, "worse"),
         ("fp_area", -0.1, -0.2, -0.05, "better"),
     ],

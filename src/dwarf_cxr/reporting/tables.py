@@ -239,7 +239,8 @@ def _difference(estimate: Estimate, metric: Metric) -> Cell:
     if estimate.low is None or estimate.high is None:
         return Cell(text, "no interval", "not clear", title)
     interval = f"{_signed(estimate.low)}, {_signed(estimate.high)}"
-    if estimate.low <= 0 <= estimate.high:
+    # an interval without any width rests on a single film
+    if estimate.low <= 0 <= estimate.high or estimate.low == estimate.high:
         return Cell(text, interval, "not clear", title)
     better = (estimate.value > 0) != metric.lower_is_better
     return Cell(text, interval, "better" if better else "worse", title)
