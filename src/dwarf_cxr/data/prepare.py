@@ -1,7 +1,8 @@
 """Turning a data set into a DATA folder: decoded and resized once, checked, written whole.
 
-Memory stays flat, however many images there are: a few images are decoded at a time, tables are
-written row by row, and what is kept of an image besides its record is about a hundred bytes.
+Memory grows with the rows, little, and not with the pixels: a few images are decoded at a time and
+tables are written row by row. Besides its record, some 150 bytes are kept of an image while they
+are decoded, 430 while they are compared, and 700 at the end, when the data are opened.
 """
 
 import dataclasses
