@@ -4,14 +4,17 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL
 import pytest
 
 import dwarf_cxr
@@ -227,32 +230,268 @@ def other_list(films):
     return dataclasses.replace(films, radiographs=films.radiographs[1:])
 
 
+def listed_anew(films, numbers):
+    """The set with the images `numbers`, in that order; one that comes again has another id."""
+    radiographs = []
+    for number in numbers:
+        one = films.radiographs[number]
+        again = sum(other.path == one.path for other in radiographs)
+        radiographs.append(dataclasses.replace(one, image_id=one.image_id + "b" * again))
+    return dataclasses.replace(films, radiographs=tuple(radiographs))
+
+
 @pytest.mark.parametrize(
-    ("change", "more"),
+    ("numbers", "lost"),
     [
-        (other_list, {}),
-        (lambda films: films, {"size": 7}),
-        (lambda films: films, {"version": "9.9.9"}),
-        (lambda films: films, {"title": b'{"draft": 1}\n'}),
-        (lambda films: films, {"cut": True}),
+        (range(1, FILMS), 1),
+        ([*range(5), *range(6, FILMS)], 1),
+        (range(FILMS - 1), 0),
+        (range(FILMS - 1, -1, -1), 0),
+        ([*range(20, FILMS), *range(20)], 0),
+        ([3, *range(FILMS)], 0),
+        ([8, 2, 23], 10),
     ],
 )
-def test_a_draft_of_something_else_is_dropped(films, tmp_path, decoded, monkeypatch, change, more):
+def test_another_list_leaves_its_images_decoded(films, tmp_path, decoded, capsys, numbers, lost):
     out = tmp_path / "data"
     interrupt(films, out, 12)
-    size = more.get("size", SIZE)
-    if "version" in more:
-        monkeypatch.setattr(dwarf_cxr, "__version__", more["version"])
-    if "title" in more:
-        rest = journal(out).read_bytes().split(b"\n", 1)[1]
-        journal(out).write_bytes(more["title"] + rest)
-    if "cut" in more:
-        os.truncate(out / ".draft" / "pixels-6.u8", 100)
+    done = {json.loads(line)["image"] for line in journal(out).read_text().splitlines()[1:]}
+    asked = listed_anew(films, numbers)
     decoded.clear()
-    asked = change(films)
-    prepared(asked, out, size=size)
-    assert sorted(decoded) == [one.image_id for one in asked.radiographs]
-    assert content(out) == content(prepared(asked, tmp_path / "whole", size=size).folder)
+    capsys.readouterr()
+    interrupt(asked, out, 2)
+    said = capsys.readouterr().err
+    if lost:
+        assert said.startswith(f"{lost} images that an earlier call decoded are dropped: ")
+    else:
+        assert said == ""
+    prepared(asked, out)
+    # the interrupted call may have begun a few that the last had to do again
+    assert set(decoded) == set(names({*numbers} - done))
+    assert content(out) == content(prepared(asked, tmp_path / "whole").folder)
+
+
+def test_images_that_come_beside_the_decoded_ones_are_decoded_alone(films, tmp_path, decoded):
+    out = tmp_path / "data"
+    interrupt(other_list(films), out, FILMS - 1)
+    interrupt(listed_anew(films, [22, *range(5, 9), 0]), out, 4)
+    decoded.clear()
+    prepared(films, out)
+    assert sorted(decoded) == names(sorted({*range(FILMS)} - {5, 6, 7, 8, 22}))
+    assert content(out) == content(prepared(films, tmp_path / "whole").folder)
+
+
+def test_a_list_of_none_of_the_images_drops_them_and_says_so(films, tmp_path, decoded, capsys):
+    out = tmp_path / "data"
+    interrupt(listed_anew(films, range(6)), out, 6)
+    asked = listed_anew(films, range(6, FILMS))
+    decoded.clear()
+    prepared(asked, out)
+    assert "6 images that an earlier call decoded are dropped: " in capsys.readouterr().err
+    assert sorted(decoded) == names(range(6, FILMS))
+    assert content(out) == content(prepared(asked, tmp_path / "whole").folder)
+
+
+def test_a_call_killed_while_it_copies_the_draft_leaves_the_old_one(
+    films, tmp_path, decoded, monkeypatch
+):
+    out = tmp_path / "data"
+    interrupt(films, out, 12)
+    write, replace, steps = draft._write, os.replace, []
+
+    def dying(*arguments):
+        steps.append(arguments)
+        if len(steps) == 4:
+            raise Killed
+        write(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(draft, "_write", dying)
+        with pytest.raises(Killed):
+            prepared(other_list(films), out)
+    for last in (".draft.old", ".draft"):
+
+        def ending(source, target, last=last):
+            replace(source, target)
+            if Path(target).name == last:
+                raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", ending)
+            with pytest.raises(Killed):
+                prepared(other_list(films), out)
+    (out / ".draft.new").mkdir(exist_ok=True)
+    decoded.clear()
+    prepared(other_list(films), out)
+    assert sorted(decoded) == names(range(12, FILMS))
+    assert content(out) == content(prepared(other_list(films), tmp_path / "whole").folder)
+    assert not list(out.glob(".draft*"))
+
+
+@pytest.mark.parametrize("change", [other_list, lambda films: films])
+def test_a_disk_that_is_too_full_leaves_what_is_decoded(
+    films, tmp_path, decoded, monkeypatch, change
+):
+    out = tmp_path / "data"
+    interrupt(films, out, 12)
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(draft.os, "posix_fallocate", full, raising=False)
+        with pytest.raises(OSError, match=r"bytes are needed there: .*pixels-6\.u8"):
+            prepared(change(films), out)
+    decoded.clear()
+    prepared(change(films), out)
+    assert sorted(decoded) == names(range(12, FILMS))
+
+
+@pytest.mark.parametrize("what", ["size", "title", "older", "cut"])
+def test_a_draft_of_something_else_is_dropped(films, tmp_path, decoded, capsys, what):
+    out = tmp_path / "data"
+    interrupt(films, out, 12)
+    _, rest = journal(out).read_bytes().split(b"\n", 1)
+    done = rest.count(b"\n")
+    match what:
+        case "title":
+            journal(out).write_bytes(b'["draft"]\n' + rest)
+        case "older":
+            journal(out).write_bytes(b'{"draft": 1, "size": 6, "images": 24}\n' + rest)
+        case "cut":
+            os.truncate(out / ".draft" / "pixels-6.u8", 100)
+    size = 7 if what == "size" else SIZE
+    decoded.clear()
+    prepared(films, out, size=size)
+    assert f"{done} images that an earlier call decoded are dropped: " in capsys.readouterr().err
+    assert sorted(decoded) == names(range(FILMS))
+    assert content(out) == content(prepared(films, tmp_path / "whole", size=size).folder)
+
+
+def test_a_draft_by_another_version_of_what_decodes_is_dropped(
+    films, tmp_path, decoded, monkeypatch
+):
+    out = tmp_path / "data"
+    interrupt(films, out, 12)
+    monkeypatch.setattr(dwarf_cxr, "__version__", "9.9.9")
+    decoded.clear()
+    prepared(films, out)
+    assert sorted(decoded) == names(range(FILMS))
+
+
+@pytest.mark.parametrize(
+    ("holder", "name"),
+    [
+        (dwarf_cxr, "__version__"),
+        (np, "__version__"),
+        (cv2, "__version__"),
+        (PIL, "__version__"),
+        (draft, "DECODING"),
+        *((None, name) for name in ("pydicom", "pyjpegls", "pylibjpeg", "pylibjpeg-openjpeg")),
+    ],
+)
+def test_all_that_decodes_is_in_the_title(monkeypatch, holder, name):
+    before, real = draft._title(3, 5), draft.version
+    if holder is None:
+        other = {name: "9.9.9"}
+        monkeypatch.setattr(draft, "version", lambda package: other.get(package) or real(package))
+    else:
+        monkeypatch.setattr(holder, name, "9.9.9")
+    assert draft._title(3, 5) != before
+
+
+def test_a_codec_that_is_not_installed_has_no_version(films, tmp_path, decoded, monkeypatch):
+    def absent(package):
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr(draft, "version", absent)
+    interrupt(films, tmp_path / "data", 12)
+    assert json.loads(journal(tmp_path / "data").read_text().splitlines()[0])["pyjpegls"] is None
+    decoded.clear()
+    prepared(films, tmp_path / "data")
+    assert sorted(decoded) == names(range(12, FILMS))
+
+
+def test_a_file_that_pretends_to_be_unchanged_is_decoded_again(films, tmp_path, decoded):
+    out = tmp_path / "data"
+    interrupt(films, out, 12)
+    for number in (3, 5):
+        path = films.radiographs[number].path
+        status, length = path.stat(), len(path.read_bytes())
+        white = cv2.imencode(".png", np.full((10, 14), 240 + number, np.uint8))[1].tobytes()
+        changed = tmp_path / "changed"
+        changed.write_bytes(white + bytes(length - len(white)))
+        if number == 3:
+            path.write_bytes(changed.read_bytes())
+        else:
+            os.replace(changed, path)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert (path.stat().st_size, path.stat().st_mtime_ns) == (length, status.st_mtime_ns)
+    decoded.clear()
+    data = prepared(films, out)
+    assert sorted(decoded) == names([3, 5, *range(12, FILMS)])
+    assert (data.pixels[3] == 243).all()
+    assert (data.pixels[5] == 245).all()
+
+
+@pytest.mark.parametrize("field", ["bytes", "modified", "changed", "inode", "checksum"])
+def test_all_that_a_line_says_of_a_file_must_be_so(films, tmp_path, decoded, field):
+    out = tmp_path / "data"
+    interrupt(films, out, 12)
+    title, *lines = journal(out).read_text().splitlines()
+    entries = [json.loads(line) for line in lines]
+    entries[4][field] += 1
+    journal(out).write_text("\n".join([title, *map(json.dumps, entries), ""]))
+    decoded.clear()
+    prepared(films, out)
+    assert sorted(decoded) == names([entries[4]["image"], *range(12, FILMS)])
+
+
+def test_a_draft_is_removed_only_when_its_files_are_closed(films, tmp_path, monkeypatch):
+    remove, seen = shutil.rmtree, []
+
+    def noted(folder, **options):
+        if Path(folder).name == ".draft":
+            held = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.exists()]
+            seen.append([name for name in held if "/.draft/" in name])
+        remove(folder, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", noted)
+    prepared(films, tmp_path / "data")
+    films.radiographs[7].path.write_bytes(b"")
+    with pytest.raises(ImageError):
+        prepared(films, tmp_path / "data")
+    assert len(seen) >= 2
+    assert not any(seen)
+    assert not (tmp_path / "data" / ".draft").exists()
+
+
+def test_a_draft_that_cannot_be_removed_spoils_nothing(films, tmp_path, monkeypatch, capsys):
+    whole = content(prepared(films, tmp_path / "whole").folder)
+    remove = shutil.rmtree
+
+    def stuck(folder, ignore_errors=False):
+        if Path(folder).name != ".draft":
+            remove(folder, ignore_errors=ignore_errors)
+        elif not ignore_errors:
+            raise OSError(errno.EBUSY, "Device or resource busy")
+
+    out = tmp_path / "data"
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", stuck)
+        prepared(films, out)
+        assert ".draft: cannot be removed (Device or resource busy)" in capsys.readouterr().err
+        left = {name for name in content(out) if name not in whole}
+        assert left == {".draft/films.jsonl"}
+        assert {name: content(out)[name] for name in whole} == whole
+        sound = films.radiographs[7].path.read_bytes()
+        films.radiographs[7].path.write_bytes(sound[:40])
+        with pytest.raises(ImageError, match="film0007"):
+            prepared(films, out)
+        films.radiographs[7].path.write_bytes(sound)
+        prepared(films, out)
+    prepared(films, out)
+    assert content(out) == whole
 
 
 def test_other_labels_and_regions_need_no_decoding(films, tmp_path, decoded):
@@ -383,6 +622,13 @@ def test_faults_after_long_decoding_leave_the_rest_decoded(films, tmp_path, deco
     with pytest.raises(ImageError, match="film0007"):
         prepared(films, out)
     assert decoded == names([7])
+    # without the film that the fault names, nothing is left to do
+    shutil.copytree(out, tmp_path / "copy")
+    dropped = listed_anew(films, [*range(7), *range(8, FILMS)])
+    decoded.clear()
+    prepared(dropped, tmp_path / "copy")
+    assert decoded == []
+    assert content(tmp_path / "copy") == content(prepared(dropped, tmp_path / "w").folder)
     films.radiographs[7].path.write_bytes(sound)
     decoded.clear()
     prepared(films, out)

@@ -71,3 +71,14 @@ def test_the_least_deep_file_is_taken_and_two_are_refused(tmp_path):
     (tmp_path / "b" / "t.csv").touch()
     with pytest.raises(DataError, match=r"several files t\.csv"):
         only_file(tmp_path, "t.csv")
+
+
+def test_far_below_the_root_depth_counts_too(tmp_path):
+    for folder in ("a/b/c/d", "a/b/c/d/e", "z/y/x/w/v"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "t.csv").touch()
+    assert only_file(tmp_path, "t.csv") == tmp_path / "a" / "b" / "c" / "d" / "t.csv"
+    (tmp_path / "z" / "y" / "x" / "w" / "t.csv").touch()
+    with pytest.raises(DataError, match=r"a/b/c/d/t\.csv, .*z/y/x/w/t\.csv; keep one") as caught:
+        only_file(tmp_path, "t.csv")
+    assert "d/e" not in str(caught.value)

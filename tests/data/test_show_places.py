@@ -12,10 +12,12 @@ from dwarf_cxr.data.chexpert_boxes import read_chexpert_boxes
 from dwarf_cxr.data.coco import read_coco
 from dwarf_cxr.data.geometry import encode_mask
 from dwarf_cxr.data.nih import read_nih
+from dwarf_cxr.data.prepare import prepare
 from dwarf_cxr.data.records import Box, Polygon
 from dwarf_cxr.data.rsna import read_rsna
 from dwarf_cxr.data.table import read_csv
 from dwarf_cxr.data.vindr import read_vindr
+from tests import dicom_files
 from tests.data import made_chexpert, made_rsna, made_vindr
 from tests.data.made_films import write_film
 from tests.data.made_nih import FRAME, MadeFilm, write_nih
@@ -86,6 +88,45 @@ def test_vindr_in_pixels_of_the_original_dicom(tmp_path, size):
     made_vindr.write_test(tmp_path, {"film": [("Pleural effusion", box)]})
     made_vindr.write_sizes(tmp_path, "test", {"film": original})
     assert assert_outlines_enclose_what_is_bright(read_vindr(tmp_path), tmp_path) == 1
+
+
+@pytest.mark.parametrize("suffix", [".dicom", ".dcm"])
+def test_vindr_as_it_comes_in_dicom_files(tmp_path, suffix):
+    """The official release: no table gives sizes, boxes are in pixels of the DICOM files."""
+    boxes = {"raw": (90, 450, 300, 792), "packed": (300, 60, 780, 120), "inverted": (0, 0, 88, 599)}
+    sizes = {"raw": (600, 900), "packed": (800, 500), "inverted": (300, 600)}
+    ways = {
+        "raw": {"transfer_syntax": dicom_files.RAW},
+        "packed": {"transfer_syntax": dicom_files.JPEG_2000},
+        "inverted": {"transfer_syntax": dicom_files.DEFLATED, "photometric": "MONOCHROME1"},
+    }
+    readings = {}
+    for name, (x1, y1, x2, y2) in boxes.items():
+        width, height = sizes[name]
+        bright = np.zeros((height, width), bool)
+        bright[y1:y2, x1:x2] = True
+        dark, white = (4000, 100) if name == "inverted" else (100, 4000)
+        content = dicom_files.dicom_bytes(
+            np.where(bright, white, dark), patient_id=name, **ways[name]
+        )
+        (tmp_path / "train").mkdir(exist_ok=True)
+        (tmp_path / "train" / f"{name}{suffix}").write_bytes(content)
+        wider = (x1, y1, x2 + 5, y2)
+        readings[name] = {
+            "R1": [("Pleural effusion", boxes[name])],
+            "R2": [("Pleural effusion", wider)],
+            "R3": [],
+        }
+    made_vindr.write_train(tmp_path / "annotations", readings)
+    data = read_vindr(tmp_path)
+    for one in data.radiographs:
+        assert one.region_frame == sizes[one.image_id]
+        assert [region.shape for region in one.regions] == [Box(*map(float, boxes[one.image_id]))]
+    assert assert_outlines_enclose_what_is_bright(data, tmp_path / "shown") == 3
+    prepared = prepare(data, tmp_path / "data", size=100, progress=lambda done, total: None)
+    for index in range(3):
+        coverage = prepared.coverage(index, "Effusion", 100)
+        np.testing.assert_allclose(prepared.pixels[index] / 255, coverage, atol=0.02)
 
 
 @pytest.mark.parametrize("split", ["val", "test"])

@@ -1,15 +1,17 @@
 import csv
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
 
-from dwarf_cxr.data import vindr
+from dwarf_cxr.data import dicom, vindr
 from dwarf_cxr.data.prepare import prepare
 from dwarf_cxr.data.records import Box, Region
 from dwarf_cxr.data.sources import ReadOptions, read_source
 from dwarf_cxr.data.vindr import CONSENSUS, read_vindr, read_vindr_raters
 from dwarf_cxr.errors import DataError
+from tests import dicom_files
 from tests.data.made_vindr import (
     CLASS_IDS,
     LOCAL,
@@ -260,6 +262,55 @@ def test_a_dicom_file_is_its_own_frame(tmp_path, monkeypatch, suffix):
     # A damaged file is left to the decoding, which names it with all others.
     assert films["aa11"].region_frame is None
     assert len(films["aa11"].regions) == 1
+
+
+def dicom_frame(tmp_path, content):
+    path = tmp_path / "film.dicom"
+    path.write_bytes(content)
+    return vindr._dicom_frame(path)
+
+
+@pytest.mark.parametrize("syntax", dicom_files.LOSSLESS)
+def test_frames_of_all_transfer_syntaxes(tmp_path, syntax):
+    content = dicom_files.dicom_bytes(dicom_files.film(48, 40), transfer_syntax=syntax)
+    assert dicom_frame(tmp_path, content) == (40, 48)
+
+
+def test_damaged_headers_have_no_frame_and_raise_nothing(tmp_path):
+    """Neither whatever pydicom raises on flipped bytes; the decoding names such files."""
+    content = dicom_files.dicom_bytes(dicom_files.film(48, 40))
+    generator = np.random.default_rng(8)
+    frames = []
+    for _ in range(400):
+        damaged = bytearray(content)
+        for place in generator.integers(132, 1400, 8):
+            damaged[place] = generator.integers(256)
+        frames.append(dicom_frame(tmp_path, bytes(damaged)))
+    assert frames.count(None) > 50
+    assert frames.count((40, 48)) > 50
+    assert all(min(frame) > 0 for frame in frames if frame is not None)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"Rows": 0}, {"Columns": None}, {"Rows": [48, 40]}, {"Rows": 48, "Columns": 0}]
+)
+def test_sizes_that_are_none_are_no_frame(tmp_path, changes):
+    content = dicom_files.dicom_bytes(dicom_files.film(48, 40), changes=changes)
+    assert dicom_frame(tmp_path, content) is None
+
+
+def test_a_deflated_header_is_bounded(tmp_path, monkeypatch):
+    film = np.zeros((3000, 2000), np.uint16)
+    bomb = dicom_files.dicom_bytes(film, transfer_syntax=dicom_files.DEFLATED)
+    assert len(bomb) < 30_000
+    assert dicom_frame(tmp_path, bomb) == (2000, 3000)
+    monkeypatch.setattr(dicom, "MAX_INFLATED", 1 << 20)
+    tracemalloc.start()
+    frame = dicom_frame(tmp_path, bomb)
+    held = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert frame is None
+    assert held < 4 << 20
 
 
 def test_boxes_without_area_are_skipped_and_counted(draw, tmp_path):

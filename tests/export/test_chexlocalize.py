@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -242,6 +244,41 @@ def test_a_second_export_replaces_the_first_as_a_whole(data, tmp_path, answering
         "maps_test",
         "segmentations_test.json",
     ]
+
+
+class Killed(BaseException):
+    """The end of the process."""
+
+
+def test_an_export_killed_before_its_segmentations_leaves_none_of_another_model(
+    data, tmp_path, answering, monkeypatch
+):
+    answering()
+    chexlocalize.export_maps(tmp_path, data, tmp_path)
+    chexlocalize.export_maps(tmp_path, data, tmp_path, split="val")
+    replace = os.replace
+
+    def killed_after(name):
+        def dying(old, new):
+            replace(old, new)
+            if Path(new).name == name:
+                raise Killed
+
+        return dying
+
+    answering(card=card(map_thresholds={"Cardiomegaly": 0.2}))
+    for name in ("maps_test.old", "maps_test"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", killed_after(name))
+            with pytest.raises(Killed):
+                chexlocalize.export_maps(tmp_path, data, tmp_path)
+        assert not (tmp_path / "segmentations_test.json").exists()
+        # another split is another export
+        assert (tmp_path / "segmentations_val.json").exists()
+    assert (tmp_path / "maps_test" / f"{made.TEST_FRONTAL}_Cardiomegaly_map.pkl").exists()
+    chexlocalize.export_maps(tmp_path, data, tmp_path)
+    ours = json.loads((tmp_path / "segmentations_test.json").read_text())
+    assert coco_mask.decode(ours[made.TEST_FRONTAL]["Cardiomegaly"])[13].all()
 
 
 @pytest.mark.parametrize(

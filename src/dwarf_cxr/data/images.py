@@ -21,6 +21,10 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from dwarf_cxr.data.rows import listed
 from dwarf_cxr.errors import DataError, ImageError
 
+DECODING = 1
+"""Raised by every change after which decoding or resizing, here or in data/dicom*.py, gives other
+pixels for some file: what an interrupted preparation decoded before is then not used."""
+
 MAX_PIXELS = 100_000_000
 """Larger images are refused from their header: a small file can unpack to any size."""
 

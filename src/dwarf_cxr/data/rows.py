@@ -141,7 +141,7 @@ def only_file(root: Path, *names: str) -> Path | None:
     for name in names:
         # all of CheXpert has a quarter of a million folders: they are not walked without need
         for pattern in (name, f"*/{name}", f"*/*/{name}", f"**/{name}"):
-            found = sorted(root.glob(pattern))
+            found = _least_deep(list(root.glob(pattern)))
             if len(found) > 1:
                 raise DataError(
                     f"{root}: several files {name}: {listed(list(map(str, found)))}; keep one of "
@@ -150,6 +150,12 @@ def only_file(root: Path, *names: str) -> Path | None:
             if found:
                 return found[0]
     return None
+
+
+def _least_deep(paths: Sequence[Path]) -> list[Path]:
+    """Those of `paths` with the fewest folders above them, sorted."""
+    least = min((len(path.parts) for path in paths), default=0)
+    return sorted(path for path in paths if len(path.parts) == least)
 
 
 def _without_empty_tail(cells: list[str]) -> list[str]:

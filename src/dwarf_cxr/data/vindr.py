@@ -35,7 +35,7 @@ from dwarf_cxr.data.images import find_images, image_stem, left_out, only_image
 from dwarf_cxr.data.raters import Reading, fuse
 from dwarf_cxr.data.records import Box, Finding, Radiograph, Region, SourceSet
 from dwarf_cxr.data.rows import Row, Table, listed, only_file, read_table
-from dwarf_cxr.errors import DataError
+from dwarf_cxr.errors import DataError, ImageError
 
 LOCAL_22 = (
     "Aortic enlargement",
@@ -108,6 +108,8 @@ CHALLENGE_TABLE = "train.csv"
 SIZE_TABLES = ("train_meta.csv", "test_meta.csv")
 _CORNERS = ("x_min", "y_min", "x_max", "y_max")
 _LABELS: Mapping[str, bool] = {"1": True, "1.0": True, "0": False, "0.0": False}
+_SIZE_TAGS = (0x00280010, 0x00280011)
+"""Rows and Columns of a DICOM file."""
 _RESIZED = (".png", ".jpg", ".jpeg")
 
 PHYSIONET = "https://physionet.org/content/vindr-cxr/1.0.0/"
@@ -523,11 +525,17 @@ def _frames(
 
 def _dicom_frame(path: Path) -> Frame | None:
     """(width, height) from a DICOM header; None when it cannot be read: decoding says why."""
-    from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
+    from dwarf_cxr.data.dicom import guarded, parse
+
+    where = str(path)
+
+    def frame() -> Frame:
+        with path.open("rb") as stream:
+            header = parse(stream, where, only=_SIZE_TAGS)
+        return int(header.Columns), int(header.Rows)
 
     try:
-        header = dcmread(path, stop_before_pixels=True, specific_tags=["Rows", "Columns"])
-        return int(header.Columns), int(header.Rows)
-    except (InvalidDicomError, OSError, EOFError, ValueError, TypeError, AttributeError):
+        size = guarded(frame, where)
+    except ImageError:
         return None
+    return size if min(size) > 0 else None

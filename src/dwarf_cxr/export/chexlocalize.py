@@ -41,7 +41,7 @@ from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import CheckpointError, DataError
 from dwarf_cxr.evaluation.evaluate import refuse_seen_patients
 from dwarf_cxr.evaluation.maps import reaches
-from dwarf_cxr.files import atomic_folder, write_json
+from dwarf_cxr.files import atomic_folder, sync_folder, write_json
 from dwarf_cxr.models.checkpoint import load_model
 from dwarf_cxr.progress import Report
 
@@ -63,7 +63,9 @@ def export_maps(
 ) -> list[str]:
     """Write the maps of a run or bare model on a split of CheXlocalize under `out`.
 
-    An earlier export of the split is replaced, as a whole.
+    An earlier export of the split is replaced once all new maps are written. Its segmentations go
+    first and the new ones come last: a call that is killed in between leaves maps without
+    segmentations, never the maps of one model beside the segmentations of another.
 
     Args:
         ground_truth: `gt_segmentations_SPLIT.json`. The originals' sizes are taken from it, which
@@ -101,6 +103,7 @@ def export_maps(
     thresholds = {finding: card.map_thresholds.get(finding) for finding in known}
     segmentations: dict[str, dict[str, Any]] = {}
     flat = 0
+    segmentations_file = out / f"segmentations_{split}.json"
     with atomic_folder(out / f"maps_{split}") as folder:
         for start in range(0, len(indices), BATCH):
             chunk = indices[start : start + BATCH]
@@ -125,7 +128,9 @@ def export_maps(
                     )
                     (folder / f"{image_id}_{TASKS[finding]}_map.pkl").write_bytes(content)
                 segmentations[image_id] = _segmented(outputs.maps[row], thresholds, frame)
-    write_json(out / f"segmentations_{split}.json", segmentations)
+        segmentations_file.unlink(missing_ok=True)
+        sync_folder(out)
+    write_json(segmentations_file, segmentations)
     return [
         f"{len(indices) * len(known)} maps of {len(indices)} views in {out / f'maps_{split}'}",
         *_warnings(thresholds, flat, sorted(originals.keys() - segmentations.keys())),
