@@ -176,6 +176,25 @@ def test_a_name_that_shows_two_findings():
     }
 
 
+OPACITIES = ("CheXpert", "RSNA Pneumonia Detection Challenge", "VinDr-CXR")
+
+
+@pytest.mark.parametrize(("trained", "judged"), list(itertools.permutations(OPACITIES, 2)))
+def test_an_opacity_of_one_kind_is_not_one_of_another(trained, judged):
+    """RSNA's and VinDr's absent Lung Opacity does not exclude CheXpert's."""
+    own = ("Lung Opacity", "Pneumonia")
+    agreement = agree(own, trained, own, judged, PACKAGED)
+    assert list(shared_of(agreement)) == ["Pneumonia"]
+    assert (agreement.unmatched, agreement.untrained) == (("Lung Opacity",), ("Lung Opacity",))
+    itself = agree(own, judged, own, judged, PACKAGED)
+    assert list(shared_of(itself)) == list(own)
+
+
+def test_chexlocalize_has_the_opacity_of_chexpert():
+    agreement = agree(("Lung Opacity",), "CheXpert", ("Lung Opacity",), "CheXlocalize", PACKAGED)
+    assert list(shared_of(agreement)) == ["Lung Opacity"]
+
+
 def test_an_unlisted_name_outside_the_vocabulary_is_matched_by_name():
     mine, official = ("Rib fracture",), ("Rib fracture", "Clavicle fracture")
     agreement = agree(mine, "our hospital", official, "VinDr-CXR", PACKAGED)
