@@ -239,26 +239,30 @@ UNIONS = {"Water": ("Wet",), "Broken": ("Rib", "Clavicle")}
 
 
 def test_prepared_data_are_joined_as_a_loop_joins_them(tmp_path):
-    data = prepare(made_source(3, tmp_path), tmp_path / "data", size=16)
+    data = prepare(made_source(4, tmp_path, count=40), tmp_path / "data", size=16)
     joined = harmonise_data(data, {name: FindingUnion(parts) for name, parts in UNIONS.items()})
     assert joined.findings == ("Water", "Broken")
     assert (joined.fingerprint, joined.image_ids) == (data.fingerprint, data.image_ids)
     seen = set()
-    for index, (column, name) in itertools.product(range(7), enumerate(UNIONS)):
+    for index, (column, name) in itertools.product(range(40), enumerate(UNIONS)):
         own = [data.labels[index, data.findings.index(part)] for part in UNIONS[name]]
         label = naive_label(own)
         np.testing.assert_equal(joined.labels[index, column], label)
         if label != 1:
             continue
         expected = np.zeros((16, 16), dtype=bool)
-        for part, value in zip(UNIONS[name], own, strict=True):
-            if value == 1:
+        there = [part for part, value in zip(UNIONS[name], own, strict=True) if value == 1]
+        if all(data.regions(index, part) for part in there):
+            for part in there:
                 expected |= data.coverage(index, part, 16) > 0
         got = joined.coverage(index, name, 16)
         np.testing.assert_array_equal(got > 0, expected)
         assert joined.has_region()[index, column] == expected.any()
-        seen.add((name, expected.any()))
-    assert ("Broken", True) in seen
+        boxed = [bool(data.regions(index, part)) for part in there]
+        seen.add((name, len(there), tuple(sorted(boxed))))
+    assert {("Broken", 1, (True,)), ("Broken", 2, (False, True)), ("Broken", 2, (True, True))} <= (
+        seen
+    )
 
 
 def test_overlapping_regions_of_parts_count_once(tmp_path):
@@ -292,6 +296,49 @@ def test_a_region_on_an_absent_part_is_not_the_unions(tmp_path):
     assert [region.shape for region in joined.regions(0, "Broken")] == [Box(20.0, 9.0, 30.0, 20.0)]
     first = harmonise_source(source, MADE).radiographs[0]
     assert [region.shape for region in first.regions] == [Box(20.0, 9.0, 30.0, 20.0)]
+
+
+LUMPS = LabelMap(
+    {"NIH ChestX-ray14": {"Nodule": ("Lump",), "Mass": ("Lump",), "Edema": ("Edema",)}}, {}, "made"
+)
+
+
+@pytest.mark.parametrize(
+    ("labels", "boxed", "kept"),
+    [
+        ({"Nodule": True, "Mass": True}, ("Nodule",), []),
+        ({"Nodule": True, "Mass": True}, ("Mass",), []),
+        ({"Nodule": True, "Mass": True}, ("Nodule", "Mass"), ["Nodule", "Mass"]),
+        ({"Nodule": True, "Mass": False}, ("Nodule",), ["Nodule"]),
+        ({"Nodule": True}, ("Nodule", "Mass"), ["Nodule"]),
+        ({"Mass": True}, ("Nodule",), []),
+        ({"Nodule": False}, ("Nodule", "Mass"), ["Nodule", "Mass"]),
+    ],
+)
+def test_a_present_part_without_a_box_leaves_the_union_without_a_region(
+    tmp_path, labels, boxed, kept
+):
+    made = made_source(0, tmp_path, count=3)
+    places = {"Nodule": Box(0.0, 0.0, 9.0, 9.0), "Mass": Box(20.0, 9.0, 30.0, 20.0)}
+    edema = Box(1.0, 1.0, 5.0, 5.0)
+    regions = (Region("Edema", edema), *(Region(name, places[name]) for name in boxed))
+    labels = {**labels, "Edema": True}
+    one = Radiograph("film0", "p0", tmp_path / "film0.png", labels, regions, None, "train")
+    others = [
+        Radiograph(film.image_id, film.patient_id, film.path, {}, (), None, film.split)
+        for film in made.radiographs[1:]
+    ]
+    name = "NIH ChestX-ray14"
+    source = SourceSet(name, ("Nodule", "Mass", "Edema"), (one, *others), "s", "l", "c")
+    before = harmonise_source(source, LUMPS)
+    unions = shared_unions(source.findings, LUMPS.names_of(name))
+    after = harmonise_data(prepare(source, tmp_path / "data", size=16), unions)
+    shapes = [places[part] for part in kept]
+    lumps = [one.shape for one in before.radiographs[0].regions if one.finding == "Lump"]
+    assert lumps == shapes
+    assert [one.shape for one in after.regions(0, "Lump")] == shapes
+    assert [one.shape for one in after.regions(0, "Edema")] == [edema]
+    assert after.has_region()[0].tolist() == [bool(kept), True]
 
 
 def test_preparing_harmonised_is_harmonising_prepared(tmp_path):

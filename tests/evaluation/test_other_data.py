@@ -104,12 +104,10 @@ def by_hand(model, data, model_parts, data_parts):
         scores, maps = model.answers[data.pixels[index].tobytes()]
         columns = [model.findings.index(part) for part in model_parts]
         truth = np.zeros((SIZE, SIZE), np.float64)
-        drawn = [
-            region
-            for part, one in zip(data_parts, own, strict=True)
-            if one == 1
-            for region in data.regions(int(index), part)
-        ]
+        there = [part for part, one in zip(data_parts, own, strict=True) if one == 1]
+        boxes = [data.regions(int(index), part) for part in there]
+        # one of them is somewhere, nobody says where: the film has no true region
+        drawn = [] if () in boxes else [region for boxed in boxes for region in boxed]
         for row, column in itertools.product(range(SIZE), range(SIZE)):
             # points that no integer edge can pass between: shares of 2 × 1.5 pixels are exact
             points = [((column + (a + 0.5) / 4) * 2, (row + (b + 0.5) / 6) * 1.5)

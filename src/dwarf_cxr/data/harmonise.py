@@ -6,7 +6,8 @@ A shared finding is the union of its parts, which are a set's own findings:
 - absent where every part was assessed and is absent;
 - else never assessed: nothing is concluded from a part that nobody looked for;
 - its regions are those of its parts. Where it is present, a region on a part that is not present
-  is left out, since such regions are not used (the labels stand).
+  is left out, since such regions are not used (the labels stand); and where a present part has no
+  region the union has none: that part is somewhere, and the others' regions are not the whole.
 """
 
 import dataclasses
@@ -249,11 +250,15 @@ def _renamed(
     regions: Sequence[Region], present: set[Finding], unions: Mapping[Finding, FindingUnion]
 ) -> tuple[Region, ...]:
     """The regions of every union, in its name."""
-    renamed = []
-    for region in regions:
-        for name, union in unions.items():
-            if region.finding not in union.parts:
-                continue
-            if region.finding in present or present.isdisjoint(union.parts):
-                renamed.append(dataclasses.replace(region, finding=name))
-    return tuple(renamed)
+    drawn = {region.finding for region in regions}
+    used: dict[Finding, list[Finding]] = {}
+    for name, union in unions.items():
+        there = present.intersection(union.parts)
+        if there <= drawn:
+            for part in there or union.parts:
+                used.setdefault(part, []).append(name)
+    return tuple(
+        dataclasses.replace(region, finding=name)
+        for region in regions
+        for name in used.get(region.finding, ())
+    )
