@@ -96,7 +96,7 @@ class Known:
 
 
 def by_hand(model, data, model_parts, data_parts):
-    """Labels, scores, maps and truths of the test films, with loops over the parts."""
+    """Labels, scores, decisions, marked pixels and truths of the test films, by loops."""
     rows = []
     for index in data.indices("test"):
         own = [data.labels[index, data.findings.index(part)] for part in data_parts]
@@ -117,7 +117,12 @@ def by_hand(model, data, model_parts, data_parts):
                 for x, y in points
             ]
             truth[row, column] = np.mean(inside)
-        rows.append((label, max(scores[columns]), maps[columns].max(axis=0), truth))
+        present, marked, prior = False, np.zeros((SIZE, SIZE), bool), np.zeros((SIZE, SIZE), bool)
+        for part, column in zip(model_parts, columns, strict=True):
+            present |= scores[column] >= model.card.score_thresholds[part]
+            marked |= upsample(maps[column], SIZE) >= model.card.map_thresholds[part]
+            prior |= model.card.train_prior[column] >= model.card.prior_thresholds[part]
+        rows.append((label, max(scores[columns]), present, marked, prior, truth))
     return [np.array(part) for part in zip(*rows, strict=True)]
 
 
@@ -133,25 +138,19 @@ def chest_det(tmp_path_factory):
 
 def check_against_hand(metrics, model, data, parts):
     for name, (model_parts, data_parts) in parts.items():
-        labels, scores, maps, truths = by_hand(model, data, model_parts, data_parts)
+        labels, scores, present, *drawn = by_hand(model, data, model_parts, data_parts)
         known = ~np.isnan(labels)
         assert 0 < known.sum() < len(labels)
         entry = metrics["findings"][name]
         assert entry["auc"]["n"] == known.sum()
-        limit = max(model.card.score_thresholds[part] for part in model_parts)
-        map_limit = max(model.card.map_thresholds[part] for part in model_parts)
-        columns = [model.findings.index(part) for part in model_parts]
-        prior = model.card.train_prior[columns].max(axis=0)
-        prior_limit = max(model.card.prior_thresholds[part] for part in model_parts)
-        dice, prior_dice = [], []
-        for label, map_, truth in zip(labels, maps, truths, strict=True):
+        dice, prior_dice, false = [], [], []
+        for label, marked, prior, truth in zip(labels, *drawn, strict=True):
+            if label == 0:
+                false.append(marked.mean())
             if label == 1 and truth.any():
-                for scored, drawn, at in (
-                    (dice, upsample(map_, SIZE), map_limit),
-                    (prior_dice, prior, prior_limit),
-                ):
-                    marked = drawn >= at
-                    scored.append(2 * truth[marked].sum() / (marked.sum() + truth.sum()))
+                dice.append(2 * truth[marked].sum() / (marked.sum() + truth.sum()))
+                prior_dice.append(2 * truth[prior].sum() / (prior.sum() + truth.sum()))
+        assert entry["fp_area"]["value"] == pytest.approx(np.mean(false), abs=1e-9)
         assert entry["dice"]["n"] == len(dice)
         assert entry["dice"]["value"] == pytest.approx(np.mean(dice), abs=1e-6)
         reference = metrics["references"]["train_prior"]["findings"][name]["dice"]
@@ -159,8 +158,8 @@ def check_against_hand(metrics, model, data, parts):
         for metric, oracle in (
             ("auc", sk.roc_auc_score(labels[known], scores[known])),
             ("ap", sk.average_precision_score(labels[known], scores[known])),
-            ("f1", sk.f1_score(labels[known], scores[known] >= limit)),
-            ("mcc", sk.matthews_corrcoef(labels[known], scores[known] >= limit)),
+            ("f1", sk.f1_score(labels[known], present[known])),
+            ("mcc", sk.matthews_corrcoef(labels[known], present[known])),
         ):
             assert entry[metric]["value"] == pytest.approx(oracle, abs=1e-12)
 
