@@ -180,6 +180,7 @@ def _write_data(
             out / DATASET_FILE,
             {
                 "name": source.name,
+                "patients_of": source.patients_of or source.name,
                 "format": FORMAT,
                 "findings": list(findings),
                 "source": source.source,

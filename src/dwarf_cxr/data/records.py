@@ -93,3 +93,5 @@ class SourceSet:
     citation: str
     notes: tuple[str, ...] = field(default=())
     """What the reader noticed and the user should know (clipped boxes, skipped rows, …)."""
+    patients_of: str | None = None
+    """Whose patient ids these are, where not the set's own: sets can share films and patients."""

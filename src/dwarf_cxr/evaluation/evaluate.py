@@ -330,22 +330,35 @@ class _Collected:
 
 
 def refuse_seen_patients(card: ModelCard, data: PreparedData, split: str) -> None:
-    """Stop where the model was trained on patients of the split.
+    """Stop where the model was trained on patients, or image files, of the split.
 
-    The same data set split anew would show the model its own training patients as test.
+    The same data set split anew would show the model its own training patients as test; files are
+    known again under any name of the set and of the patient.
 
     Raises:
-        DataError: says how many patients.
+        DataError: says how many patients or files.
     """
     if data.fingerprint == card.data_fingerprint:
         return
-    ids = [data.patient_ids[index] for index in data.indices(split)]
-    seen = np.intersect1d(patient_hashes(data.name, ids), card.seen_patients)
-    if len(seen):
+    indices = data.indices(split)
+    files = np.intersect1d(data.file_hashes[indices], card.seen_files)
+    if files.any():
+        raise DataError(
+            f"{data.folder}: {np.count_nonzero(files)} image files of split {split!r} were in the "
+            f"training or validation split of this model, which was trained on {card.data_name}; "
+            "evaluate it on the data it was trained on, or with the same splits"
+        )
+    ids = [data.patient_ids[index] for index in indices]
+    # models from before sets could share patients know them within the set
+    known = {*patient_hashes(data.patients_of, ids), *patient_hashes(data.name, ids)}
+    seen = known.intersection(card.seen_patients)
+    if seen:
         raise DataError(
             f"{data.folder}: {len(seen)} patients of split {split!r} were in the training or "
             "validation split of this model; evaluate it on the data it was trained on, or with "
-            "the same splits"
+            f"the same splits. Patients are known by their ids within {data.patients_of!r}: if "
+            "these are other people with the same ids, prepare the sets of your own under names "
+            "that differ, with --name"
         )
 
 

@@ -31,8 +31,10 @@ from dwarf_cxr.models.outputs import ModelCard
 from dwarf_cxr.models.vlm import VisionLanguageClassifier
 
 FORMAT = "dwarf-cxr model 1"
-CARD_ARRAYS = ("train_prior", "seen_patients")
+CARD_ARRAYS = ("train_prior", "seen_patients", "seen_files")
 """Fields of the card that are stored with the weights."""
+NEWER_ARRAYS = ("seen_files",)
+"""Those that older models lack."""
 
 
 def save_model(model: VisionLanguageClassifier, folder: Path) -> None:
@@ -105,10 +107,10 @@ def _read_model(
             "the file is damaged or was replaced: copy the model folder again"
         )
     tensors = load_tensors(weights_file.read_bytes())
-    missing = [name for name in CARD_ARRAYS if name not in tensors]
+    missing = [name for name in CARD_ARRAYS if name not in (*tensors, *NEWER_ARRAYS)]
     if missing:
         raise CheckpointError(f"{weights_file}: tensors are missing: {', '.join(missing)}")
-    arrays = {name: tensors.pop(name).numpy() for name in CARD_ARRAYS}
+    arrays = {name: tensors.pop(name).numpy() for name in CARD_ARRAYS if name in tensors}
     model = _empty_model(config["architecture"])
     _load_strictly(model, tensors, weights_file)
     model.card = ModelCard(**(config["card"] | arrays))
