@@ -128,6 +128,7 @@ def cache(folder: Path, generator: np.random.Generator) -> PreparedData:
             for index in range(0, CACHED, 4)
         },
         patients_of="noise",
+        harmonised={},
         file_hashes=np.arange(CACHED),
     )
 

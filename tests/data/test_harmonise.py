@@ -168,6 +168,67 @@ def test_the_same_word_for_different_findings_is_not_the_same():
     assert (agreement.unmatched, agreement.untrained) == (("Same",), ("Same",))
 
 
+EMPHYSEMA = {"Emphysema": ("Emphysema",), "Bullous": ("Emphysema",)}
+BOTH = FindingUnion(("Emphysema", "Bullous"))
+
+
+@pytest.mark.parametrize("label_map", [PACKAGED, LabelMap({"a": EMPHYSEMA}, {}, "made")])
+def test_of_one_set_a_harmonised_finding_is_what_it_was_made_of(label_map):
+    """A film that is Bullous alone must not become a negative, with or without the map."""
+    own = ("Emphysema", "Bullous")
+    there = agree(
+        ("Emphysema",), "a", own, "a", label_map, model_harmonised=EMPHYSEMA, data_harmonised={}
+    )
+    assert shared_of(there) == {"Emphysema": (("Emphysema",), BOTH)}
+    back = agree(
+        own, "a", ("Emphysema",), "a", label_map, model_harmonised={}, data_harmonised=EMPHYSEMA
+    )
+    assert shared_of(back) == {"Emphysema": (own, FindingUnion(("Emphysema",)))}
+    part = agree(
+        own[:1], "a", own[:1], "a", label_map, model_harmonised=EMPHYSEMA, data_harmonised={}
+    )
+    assert part.data_unions == {"Emphysema": FindingUnion(("Emphysema",), ("Bullous",))}
+    with pytest.raises(DataError, match="no finding is shared"):
+        agree(own[:1], "a", own[:1], "a", label_map, model_harmonised={}, data_harmonised=EMPHYSEMA)
+
+
+@pytest.mark.parametrize("record", [None, {}, EMPHYSEMA])
+def test_of_one_set_prepared_in_one_way_a_name_is_itself(record):
+    own = ("Emphysema", "Wet")
+    there = agree(own, "a", own, "a", PACKAGED, model_harmonised=record, data_harmonised=record)
+    assert shared_of(there) == {name: ((name,), FindingUnion((name,))) for name in own}
+
+
+def test_one_set_joined_in_two_ways_is_refused():
+    other = {"Emphysema": ("Emphysema",), "Bullous": ("Pneumothorax",)}
+    with pytest.raises(DataError, match=r"Emphysema was Bullous or Emphysema where .*same --label"):
+        agree(
+            ("Emphysema",),
+            "a",
+            ("Emphysema", "Pneumothorax"),
+            "a",
+            PACKAGED,
+            model_harmonised=EMPHYSEMA,
+            data_harmonised={name: list(shown) for name, shown in other.items()},
+        )
+
+
+def test_a_harmonised_finding_is_a_shared_one_for_other_sets():
+    listed = LabelMap({"a": EMPHYSEMA, "b": {"Air": ("Emphysema",)}}, {}, "made")
+    there = agree(
+        ("Emphysema",), "a", ("Air",), "b", listed, model_harmonised=EMPHYSEMA, data_harmonised={}
+    )
+    assert there.data_unions == {"Emphysema": FindingUnion(("Air",))}
+    with pytest.raises(DataError, match="no finding is shared"):
+        agree(("Emphysema",), "a", ("Air",), "b", listed, model_harmonised={}, data_harmonised={})
+
+
+def test_readers_names_that_are_shared_ones_are_whole():
+    """CheXlocalize's reader says Lung Opacity, where its files, and the map, say Airspace."""
+    unions = shared_unions(("Lung Opacity",), PACKAGED.names_of("CheXlocalize"), own=True)
+    assert unions == {"Lung Opacity": FindingUnion(("Lung Opacity",))}
+
+
 def test_a_name_that_shows_two_findings():
     agreement = agree(("Water", "Air"), "other", ("Both", "Fluid"), "right", MADE)
     assert agreement.data_unions == {
@@ -355,6 +416,7 @@ def test_preparing_harmonised_is_harmonising_prepared(tmp_path):
         np.testing.assert_array_equal(one, other)
     again = harmonise_source(joined, MADE)
     assert again.radiographs == joined.radiographs
+    assert (after.harmonised, before.harmonised) == ({}, MADE.names_of("left"))
     assert joined.notes[0] == "a note"
     assert "Broken = Rib or Clavicle; Water = Wet" in joined.notes[1]
 

@@ -243,6 +243,20 @@ def test_a_users_map_decides(vindr, tmp_path):
     assert metrics["protocol"]["label_map"]["source"] == str(tmp_path / "names.yaml")
 
 
+def test_what_a_model_was_harmonised_with_decides_on_its_own_set(vindr, tmp_path):
+    """A film with a clavicle fracture alone is no negative, though evaluate is told no map."""
+    (tmp_path / "none.yaml").write_text("format: dwarf-label-map-1\nsets: {VinDr-CXR: }\n")
+    model = Known(vindr, "VinDr-CXR", ("Rib fracture",))
+    joined = {"Rib fracture": ["Rib fracture"], "Clavicle fracture": ["Rib fracture"]}
+    model.card = dataclasses.replace(model.card, harmonised=joined)
+    names = load_label_map(tmp_path / "none.yaml")
+    out = tmp_path / "eval"
+    metrics = evaluate(model, vindr, split="test", out=out, draws=5, label_map=names)
+    parts = {"Rib fracture": (("Rib fracture",), ("Rib fracture", "Clavicle fracture"))}
+    assert metrics["findings_order"] == list(parts)
+    check_against_hand(metrics, model, vindr, parts)
+
+
 def test_patients_seen_in_training_are_refused_under_other_names_too(vindr, tmp_path):
     """VinDr-CXR prepared once harmonised for training, and once more under its own names."""
     model = Known(vindr, "VinDr-CXR", ("Fracture", "Effusion"))
@@ -342,8 +356,10 @@ def test_data_are_prepared_under_shared_names_if_asked(tmp_path):
     assert "Fracture = Rib fracture or Clavicle fracture; Effusion = Fluid" in result.output
     data = PreparedData.open(tmp_path / "shared")
     assert data.findings == ("Effusion", "Fracture")
+    assert data.harmonised["Fluid"] == ("Effusion",)
     unknown = np.nan
     np.testing.assert_array_equal(data.labels[:, 1], [1, 0, unknown, 1, unknown, 1])
     assert CliRunner().invoke(app, [*command, str(tmp_path / "own")]).exit_code == 0
     own = PreparedData.open(tmp_path / "own")
     assert own.findings == ("Rib fracture", "Clavicle fracture", "Fluid")
+    assert own.harmonised == {}

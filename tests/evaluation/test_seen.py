@@ -1,5 +1,7 @@
 """Who and what a model was trained on is known again, whatever the set is called."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -55,6 +57,15 @@ def test_a_copy_under_another_name_and_other_splits_is_known_by_its_files(tmp_pa
     with pytest.raises(DataError, match=r"1 image files .*trained on a;"):
         refuse_seen_patients(card, copy, "val")
     refuse_seen_patients(card, copy, "train")
+
+
+def test_the_card_says_how_the_findings_were_named(tmp_path):
+    data = prepared(write_csv(tmp_path / "a", SPLITS, seed=1), tmp_path / "A")
+    assert card_of(data, tmp_path).harmonised == {}
+    joined = dataclasses.replace(data, harmonised={"Lump": ("Mass", "Nodule")})
+    assert card_of(joined, tmp_path).harmonised == {"Lump": ["Mass", "Nodule"]}
+    older = dataclasses.replace(data, harmonised=None)
+    assert card_of(older, tmp_path).harmonised is None
 
 
 def test_other_films_of_the_same_patients_are_known_by_the_patients(tmp_path):

@@ -183,6 +183,7 @@ def _write_data(
                 "patients_of": source.patients_of or source.name,
                 "format": FORMAT,
                 "findings": list(findings),
+                "harmonised": {name: list(shown) for name, shown in source.harmonised.items()},
                 "source": source.source,
                 "licence": source.licence,
                 "citation": source.citation,

@@ -71,6 +71,9 @@ class PreparedData:
     """Regions, in pixels of the original image, of each image that has any, by its index."""
     patients_of: str
     """Within what the patient ids are known: the set, or the one it shares its patients with."""
+    harmonised: Mapping[str, tuple[str, ...]] | None
+    """The set's own names and what a label map made of them at preparing; empty where findings
+    bear the set's own names, None where an older version did not write it down."""
     file_hashes: Int64[np.ndarray, "image"]
     """The first 64 bits of each original file's SHA-256; 0 where images.csv has none."""
 
@@ -96,6 +99,9 @@ class PreparedData:
             size, findings = int(dataset["size"]), tuple(map(str, dataset["findings"]))
             name = str(dataset["name"])
             patients_of = str(dataset.get("patients_of", name))
+            harmonised = dataset.get("harmonised")
+            if harmonised is not None:
+                harmonised = {name: tuple(shown) for name, shown in dict(harmonised).items()}
             hashes = dict(dataset["sha256"])
             pixels_hash = hashes[pixels_file(size)]
             notes = tuple(map(str, dataset.get("notes", ())))
@@ -134,6 +140,7 @@ class PreparedData:
             notes=notes,
             regions_by_image=regions,
             patients_of=patients_of,
+            harmonised=harmonised,
             file_hashes=np.array(images.hashes, dtype=np.int64),
         )
 

@@ -99,7 +99,15 @@ def evaluate(
             f"prepare the data with --size {model.image_size}"
         )
     label_map = load_label_map() if label_map is None else label_map
-    agreement = agree(model.findings, card.data_name, data.findings, data.name, label_map)
+    agreement = agree(
+        model.findings,
+        card.data_name,
+        data.findings,
+        data.name,
+        label_map,
+        model_harmonised=card.harmonised,
+        data_harmonised=data.harmonised,
+    )
     data = harmonise_data(data, agreement.data_unions)
     judge = MergedClassifier(model, agreement.model_parts)
     indices = data.indices(split)

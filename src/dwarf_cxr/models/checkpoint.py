@@ -170,6 +170,7 @@ Thresholds were fitted on the validation split (score: largest F1; map: largest 
 
 - Method: {card.method}; queries: {card.query_context}; images: {model.image_size} px, grey.
 - Data: {card.data_name}, fingerprint {card.data_fingerprint}; splits {card.splits_sha256}.
+- Names of findings: {_names(card)}.
 - Architecture: {json.dumps(model.settings.model_dump())}
 
 **Intended use:** research. This is not a medical device: it must not be used to decide about a
@@ -177,6 +178,15 @@ patient. Scores and maps are only known for films like those it was trained on; 
 the model looked, not why, and part of it can be the usual place of a finding rather than this
 film's (compare the `train_prior` and `shuffled` references of its evaluation).
 """
+
+
+def _names(card: ModelCard) -> str:
+    joined: dict[str, list[str]] = {}
+    for own, shown in (card.harmonised or {}).items():
+        for name in shown:
+            joined.setdefault(name, []).append(own)
+    words = [f"{name} = {' or '.join(own)}" for name, own in joined.items() if own != [name]]
+    return f"by a label map, {'; '.join(words)}" if words else "the data set's own"
 
 
 def _number(value: float | None) -> str:

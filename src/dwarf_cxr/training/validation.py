@@ -62,5 +62,8 @@ def make_card(
         seen_patients=patient_hashes(
             data.patients_of, [data.patient_ids[index] for index in np.flatnonzero(seen)]
         ),
+        harmonised=None
+        if data.harmonised is None
+        else {name: list(shown) for name, shown in data.harmonised.items()},
         seen_files=np.unique(data.file_hashes[seen]),
     )
