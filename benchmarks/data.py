@@ -127,6 +127,9 @@ def cache(folder: Path, generator: np.random.Generator) -> PreparedData:
             index: (Region(FINDINGS[index % 7], Box(100.0, 200.0, 400.0, 600.0)),)
             for index in range(0, CACHED, 4)
         },
+        patients_of="noise",
+        harmonised={},
+        file_hashes=np.arange(CACHED),
     )
 
 

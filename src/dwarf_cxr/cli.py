@@ -141,6 +141,13 @@ def prepare(
             metavar="shared|YAML",
         ),
     ] = None,
+    name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="csv, coco, dicom: what the set is called. Patients of one name are taken for the "
+            "same people, of two names for others (dicom: by the link table)."
+        ),
+    ] = None,
     labels: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="dicom: CSV of labels by SOPInstanceUID, StudyInstanceUID or path."),
@@ -173,6 +180,7 @@ def prepare(
             unknown_views=unknown_views,
             uncertain=uncertain.value,
             assume_absent=assume_absent,
+            name=name,
             labels=labels,
             link_table=link_table,
         ),

@@ -36,6 +36,7 @@ def by_id(data):
 def test_official_files_become_radiographs(root):
     data = read_chexlocalize(root)
     assert data.findings == CHEXPERT_13
+    assert data.patients_of == "CheXpert"
     assert [(one.image_id, one.patient_id, one.split) for one in data.radiographs] == [
         (made.VAL_FRONTAL, "patient64541", "val"),
         (made.VAL_NORMAL, "patient64542", "val"),

@@ -38,6 +38,7 @@ def labels_of(data):
 
 
 def test_official_files_become_radiographs(root):
+    assert read_chexpert_boxes(root).patients_of == "CheXpert"
     data = read_chexpert_boxes(root)
     assert data.findings == CHEXPERT_13
     assert [(one.image_id, one.patient_id, one.split) for one in data.radiographs] == [

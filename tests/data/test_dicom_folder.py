@@ -105,6 +105,17 @@ def test_ids_are_the_same_next_time_and_lead_back_by_the_link_table(export, link
     assert links.stat().st_mode & 0o777 == 0o600
 
 
+def test_patients_are_those_of_the_link_table_whatever_the_set_is_called(export, links, tmp_path):
+    first = read_dicom(export, links=links, findings=["Mass"])
+    named = read_dicom(export, links=links, findings=["Mass"], name="Ward 3")
+    other = read_dicom(export, links=tmp_path / "other.csv", findings=["Mass"])
+    assert (first.name, named.name, other.name) == ("dicom", "Ward 3", "dicom")
+    assert first.patients_of == named.patients_of != other.patients_of
+    salt = links.read_text().splitlines()[1].split(",")[2]
+    assert len(salt) == 64
+    assert first.patients_of.removeprefix("link table ") not in salt
+
+
 @pytest.mark.parametrize(
     ("key", "values"),
     [

@@ -168,12 +168,92 @@ def test_the_same_word_for_different_findings_is_not_the_same():
     assert (agreement.unmatched, agreement.untrained) == (("Same",), ("Same",))
 
 
+EMPHYSEMA = {"Emphysema": ("Emphysema",), "Bullous": ("Emphysema",)}
+BOTH = FindingUnion(("Emphysema", "Bullous"))
+
+
+@pytest.mark.parametrize("label_map", [PACKAGED, LabelMap({"a": EMPHYSEMA}, {}, "made")])
+def test_of_one_set_a_harmonised_finding_is_what_it_was_made_of(label_map):
+    """A film that is Bullous alone must not become a negative, with or without the map."""
+    own = ("Emphysema", "Bullous")
+    there = agree(
+        ("Emphysema",), "a", own, "a", label_map, model_harmonised=EMPHYSEMA, data_harmonised={}
+    )
+    assert shared_of(there) == {"Emphysema": (("Emphysema",), BOTH)}
+    back = agree(
+        own, "a", ("Emphysema",), "a", label_map, model_harmonised={}, data_harmonised=EMPHYSEMA
+    )
+    assert shared_of(back) == {"Emphysema": (own, FindingUnion(("Emphysema",)))}
+    part = agree(
+        own[:1], "a", own[:1], "a", label_map, model_harmonised=EMPHYSEMA, data_harmonised={}
+    )
+    assert part.data_unions == {"Emphysema": FindingUnion(("Emphysema",), ("Bullous",))}
+    with pytest.raises(DataError, match="no finding is shared"):
+        agree(own[:1], "a", own[:1], "a", label_map, model_harmonised={}, data_harmonised=EMPHYSEMA)
+
+
+@pytest.mark.parametrize("record", [None, {}, EMPHYSEMA])
+def test_of_one_set_prepared_in_one_way_a_name_is_itself(record):
+    own = ("Emphysema", "Wet")
+    there = agree(own, "a", own, "a", PACKAGED, model_harmonised=record, data_harmonised=record)
+    assert shared_of(there) == {name: ((name,), FindingUnion((name,))) for name in own}
+
+
+def test_one_set_joined_in_two_ways_is_refused():
+    other = {"Emphysema": ("Emphysema",), "Bullous": ("Pneumothorax",)}
+    with pytest.raises(DataError, match=r"Emphysema was Bullous or Emphysema where .*same --label"):
+        agree(
+            ("Emphysema",),
+            "a",
+            ("Emphysema", "Pneumothorax"),
+            "a",
+            PACKAGED,
+            model_harmonised=EMPHYSEMA,
+            data_harmonised={name: list(shown) for name, shown in other.items()},
+        )
+
+
+def test_a_harmonised_finding_is_a_shared_one_for_other_sets():
+    listed = LabelMap({"a": EMPHYSEMA, "b": {"Air": ("Emphysema",)}}, {}, "made")
+    there = agree(
+        ("Emphysema",), "a", ("Air",), "b", listed, model_harmonised=EMPHYSEMA, data_harmonised={}
+    )
+    assert there.data_unions == {"Emphysema": FindingUnion(("Air",))}
+    with pytest.raises(DataError, match="no finding is shared"):
+        agree(("Emphysema",), "a", ("Air",), "b", listed, model_harmonised={}, data_harmonised={})
+
+
+def test_readers_names_that_are_shared_ones_are_whole():
+    """CheXlocalize's reader says Lung Opacity, where its files, and the map, say Airspace."""
+    unions = shared_unions(("Lung Opacity",), PACKAGED.names_of("CheXlocalize"), own=True)
+    assert unions == {"Lung Opacity": FindingUnion(("Lung Opacity",))}
+
+
 def test_a_name_that_shows_two_findings():
     agreement = agree(("Water", "Air"), "other", ("Both", "Fluid"), "right", MADE)
     assert agreement.data_unions == {
         "Water": FindingUnion(("Both", "Fluid")),
         "Air": FindingUnion(("Both",)),
     }
+
+
+OPACITIES = ("CheXpert", "RSNA Pneumonia Detection Challenge", "VinDr-CXR")
+
+
+@pytest.mark.parametrize(("trained", "judged"), list(itertools.permutations(OPACITIES, 2)))
+def test_an_opacity_of_one_kind_is_not_one_of_another(trained, judged):
+    """RSNA's and VinDr's absent Lung Opacity does not exclude CheXpert's."""
+    own = ("Lung Opacity", "Pneumonia")
+    agreement = agree(own, trained, own, judged, PACKAGED)
+    assert list(shared_of(agreement)) == ["Pneumonia"]
+    assert (agreement.unmatched, agreement.untrained) == (("Lung Opacity",), ("Lung Opacity",))
+    itself = agree(own, judged, own, judged, PACKAGED)
+    assert list(shared_of(itself)) == list(own)
+
+
+def test_chexlocalize_has_the_opacity_of_chexpert():
+    agreement = agree(("Lung Opacity",), "CheXpert", ("Lung Opacity",), "CheXlocalize", PACKAGED)
+    assert list(shared_of(agreement)) == ["Lung Opacity"]
 
 
 def test_an_unlisted_name_outside_the_vocabulary_is_matched_by_name():
@@ -220,26 +300,30 @@ UNIONS = {"Water": ("Wet",), "Broken": ("Rib", "Clavicle")}
 
 
 def test_prepared_data_are_joined_as_a_loop_joins_them(tmp_path):
-    data = prepare(made_source(3, tmp_path), tmp_path / "data", size=16)
+    data = prepare(made_source(4, tmp_path, count=40), tmp_path / "data", size=16)
     joined = harmonise_data(data, {name: FindingUnion(parts) for name, parts in UNIONS.items()})
     assert joined.findings == ("Water", "Broken")
     assert (joined.fingerprint, joined.image_ids) == (data.fingerprint, data.image_ids)
     seen = set()
-    for index, (column, name) in itertools.product(range(7), enumerate(UNIONS)):
+    for index, (column, name) in itertools.product(range(40), enumerate(UNIONS)):
         own = [data.labels[index, data.findings.index(part)] for part in UNIONS[name]]
         label = naive_label(own)
         np.testing.assert_equal(joined.labels[index, column], label)
         if label != 1:
             continue
         expected = np.zeros((16, 16), dtype=bool)
-        for part, value in zip(UNIONS[name], own, strict=True):
-            if value == 1:
+        there = [part for part, value in zip(UNIONS[name], own, strict=True) if value == 1]
+        if all(data.regions(index, part) for part in there):
+            for part in there:
                 expected |= data.coverage(index, part, 16) > 0
         got = joined.coverage(index, name, 16)
         np.testing.assert_array_equal(got > 0, expected)
         assert joined.has_region()[index, column] == expected.any()
-        seen.add((name, expected.any()))
-    assert ("Broken", True) in seen
+        boxed = [bool(data.regions(index, part)) for part in there]
+        seen.add((name, len(there), tuple(sorted(boxed))))
+    assert {("Broken", 1, (True,)), ("Broken", 2, (False, True)), ("Broken", 2, (True, True))} <= (
+        seen
+    )
 
 
 def test_overlapping_regions_of_parts_count_once(tmp_path):
@@ -275,6 +359,49 @@ def test_a_region_on_an_absent_part_is_not_the_unions(tmp_path):
     assert [region.shape for region in first.regions] == [Box(20.0, 9.0, 30.0, 20.0)]
 
 
+LUMPS = LabelMap(
+    {"NIH ChestX-ray14": {"Nodule": ("Lump",), "Mass": ("Lump",), "Edema": ("Edema",)}}, {}, "made"
+)
+
+
+@pytest.mark.parametrize(
+    ("labels", "boxed", "kept"),
+    [
+        ({"Nodule": True, "Mass": True}, ("Nodule",), []),
+        ({"Nodule": True, "Mass": True}, ("Mass",), []),
+        ({"Nodule": True, "Mass": True}, ("Nodule", "Mass"), ["Nodule", "Mass"]),
+        ({"Nodule": True, "Mass": False}, ("Nodule",), ["Nodule"]),
+        ({"Nodule": True}, ("Nodule", "Mass"), ["Nodule"]),
+        ({"Mass": True}, ("Nodule",), []),
+        ({"Nodule": False}, ("Nodule", "Mass"), ["Nodule", "Mass"]),
+    ],
+)
+def test_a_present_part_without_a_box_leaves_the_union_without_a_region(
+    tmp_path, labels, boxed, kept
+):
+    made = made_source(0, tmp_path, count=3)
+    places = {"Nodule": Box(0.0, 0.0, 9.0, 9.0), "Mass": Box(20.0, 9.0, 30.0, 20.0)}
+    edema = Box(1.0, 1.0, 5.0, 5.0)
+    regions = (Region("Edema", edema), *(Region(name, places[name]) for name in boxed))
+    labels = {**labels, "Edema": True}
+    one = Radiograph("film0", "p0", tmp_path / "film0.png", labels, regions, None, "train")
+    others = [
+        Radiograph(film.image_id, film.patient_id, film.path, {}, (), None, film.split)
+        for film in made.radiographs[1:]
+    ]
+    name = "NIH ChestX-ray14"
+    source = SourceSet(name, ("Nodule", "Mass", "Edema"), (one, *others), "s", "l", "c")
+    before = harmonise_source(source, LUMPS)
+    unions = shared_unions(source.findings, LUMPS.names_of(name))
+    after = harmonise_data(prepare(source, tmp_path / "data", size=16), unions)
+    shapes = [places[part] for part in kept]
+    lumps = [one.shape for one in before.radiographs[0].regions if one.finding == "Lump"]
+    assert lumps == shapes
+    assert [one.shape for one in after.regions(0, "Lump")] == shapes
+    assert [one.shape for one in after.regions(0, "Edema")] == [edema]
+    assert after.has_region()[0].tolist() == [bool(kept), True]
+
+
 def test_preparing_harmonised_is_harmonising_prepared(tmp_path):
     source = made_source(5, tmp_path)
     joined = harmonise_source(source, MADE)
@@ -289,6 +416,7 @@ def test_preparing_harmonised_is_harmonising_prepared(tmp_path):
         np.testing.assert_array_equal(one, other)
     again = harmonise_source(joined, MADE)
     assert again.radiographs == joined.radiographs
+    assert (after.harmonised, before.harmonised) == ({}, MADE.names_of("left"))
     assert joined.notes[0] == "a note"
     assert "Broken = Rib or Clavicle; Water = Wet" in joined.notes[1]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dwarf_cxr.data import chest_det, chexlocalize, chexpert_boxes, nih, rsna, vindr
+from dwarf_cxr.data import chest_det, chexlocalize, chexpert_boxes, covid, nih, rsna, vindr
 from dwarf_cxr.data.harmonise import shared_unions
 from dwarf_cxr.data.label_map import load_label_map
 from dwarf_cxr.errors import ConfigError
@@ -55,10 +55,11 @@ def test_every_official_name_is_listed_and_no_other(data_set):
 
 
 def test_every_target_is_in_the_vocabulary_or_merged_or_the_name_itself():
-    for names in PACKAGED.sets.values():
+    for data_set, names in PACKAGED.sets.items():
         for name, shown in names.items():
             for one in shown:
-                assert one in VOCABULARY or one in PACKAGED.merged or shown == (name,)
+                own = name if name not in VOCABULARY else f"{name} ({data_set})"
+                assert one in VOCABULARY or one in PACKAGED.merged or shown == (own,)
     for parts in PACKAGED.merged.values():
         assert set(parts) <= set(VOCABULARY)
     assert len(set(VOCABULARY)) == len(VOCABULARY)
@@ -72,6 +73,7 @@ READ = {
     "RSNA Pneumonia Detection Challenge": [rsna.FINDING],
     "CheXlocalize": chexlocalize.TASKS,
     "CheXpert with HAM's boxes": chexpert_boxes.NAMES.values(),
+    "COVID-19 image data collection": covid.FINDINGS,
 }
 
 
@@ -114,6 +116,9 @@ def test_every_reader_names_its_set_as_the_map_does():
         ("VinDr-CXR", "Lung tumor", ("Lung tumor",)),
         ("CheXlocalize", "Airspace Opacity", ("Lung Opacity",)),
         ("CheXpert", "Lung Opacity", ("Lung Opacity",)),
+        ("VinDr-CXR", "Lung Opacity", ("Lung Opacity (VinDr-CXR)",)),
+        ("COVID-19 image data collection", "COVID-19", ("COVID-19",)),
+        ("COVID-19 image data collection", "Pneumonia", ("Pneumonia",)),
         ("CheXpert", "Lung Lesion", ("Lung Lesion",)),
         ("CheXpert with HAM's boxes", "Pleural_Effusion", ("Effusion",)),
     ],
@@ -151,7 +156,7 @@ def test_a_file_takes_the_place_of_the_sets_it_names(tmp_path):
             "format: dwarf-label-map-1\n"
             "merged:\n  Any opacity: [Consolidation, Infiltration]\n"
             "sets:\n"
-            "  ours: {Water: Effusion, Grey: Any opacity, Both: [Mass, Nodule], Odd: }\n"
+            "  ours: {Water: Effusion, Grey: Any opacity, Both: [Mass, Nodule], Odd: , Edema: }\n"
             "  CheXpert:\n",
         )
     )
@@ -160,6 +165,7 @@ def test_a_file_takes_the_place_of_the_sets_it_names(tmp_path):
         "Grey": ("Any opacity",),
         "Both": ("Mass", "Nodule"),
         "Odd": ("Odd",),
+        "Edema": ("Edema (ours)",),
     }
     assert mine.names_of("CheXpert") == {}
     assert mine.names_of("VinDr-CXR") == PACKAGED.names_of("VinDr-CXR")

@@ -77,6 +77,7 @@ def test_patients_are_known_from_the_list_of_nih_files(root):
     write_mapping(root, NIH)
     data = read_rsna(root)
     assert [one.patient_id for one in data.radiographs] == ["181", "181", "12045", "193"]
+    assert data.patients_of == "NIH ChestX-ray14"
     assert not any("patient" in note for note in data.notes)
 
 
@@ -100,6 +101,7 @@ def test_a_list_of_nih_files_with_gaps_or_faults(root):
 def test_without_classes_there_is_a_note(root):
     (root / "stage_2_detailed_class_info.csv").unlink()
     data = read_rsna(root)
+    assert data.patients_of is None  # no patient is known: an image is its own
     assert [one.labels["Lung Opacity"] for one in data.radiographs] == [True, False, False, True]
     assert any("no stage_2_detailed_class_info.csv" in note for note in data.notes)
     assert not any("Normal" in note for note in data.notes)
@@ -206,6 +208,7 @@ def test_annotations_by_nih_name_come_back(nih_root):
         "00000193_019", "00000181_061", "00000181_062",
     ]  # fmt: skip
     assert [one.patient_id for one in data.radiographs] == ["193", "181", "181"]
+    assert data.patients_of == "NIH ChestX-ray14"
     assert boxes_of(opaque) == [box(709, 521, 966, 836), box(327, 540.5, 516, 838)]
     assert [one.labels["Lung Opacity"] for one in (opaque, healthy, other)] == [True, False, False]
     assert opaque.region_frame == (1024, 1024)

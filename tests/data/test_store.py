@@ -18,6 +18,30 @@ def folder(source, tmp_path):
     return prepare(source, tmp_path / "data", size=8).folder
 
 
+def test_folders_from_before_sets_shared_patients_are_read(source, tmp_path):
+    shared = dataclasses.replace(source, patients_of="others")
+    data = prepare(shared, tmp_path / "data", size=8)
+    assert (data.name, data.patients_of) == ("tiny", "others")
+    path = tmp_path / "data" / "dataset.json"
+    content = json.loads(path.read_text())
+    del content["patients_of"]
+    path.write_text(json.dumps(content))
+    assert PreparedData.open(path.parent).patients_of == "tiny"
+
+
+def test_files_are_known_by_the_first_64_bits_of_their_hash(folder, source):
+    expected = [
+        int(hashlib.sha256(one.path.read_bytes()).hexdigest()[:16], 16)
+        for one in source.radiographs
+    ]
+    hashes = PreparedData.open(folder).file_hashes
+    assert hashes.dtype == np.int64
+    assert [int(one) % 2**64 for one in hashes] == expected
+    restamp(folder, "images.csv", lambda text: text.replace(f"{expected[0]:016x}", "x" * 16))
+    with pytest.raises(DataError, match=r"line 2: 'x{16}.*' is no SHA-256"):
+        PreparedData.open(folder)
+
+
 def test_what_was_prepared_is_opened(folder, source):
     data = PreparedData.open(folder)
     assert data.name == "tiny"

@@ -325,6 +325,7 @@ def test_read_synthetic_describes_what_it_writes(tmp_path):
     )
     assert calls == [(done, 9) for done in range(1, 10)]
     assert source.name == "synthetic"
+    assert source.patients_of.startswith("synthetic, seed ")
     assert source.findings == CHESTX_DET_13
     assert len(source.radiographs) == 9
     for index, radiograph in enumerate(source.radiographs):

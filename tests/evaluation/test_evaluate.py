@@ -21,6 +21,7 @@ from dwarf_cxr.evaluation.evaluate import (
     fit_card_thresholds,
 )
 from dwarf_cxr.evaluation.paired import compare_runs
+from dwarf_cxr.models.merged import MergedClassifier
 from dwarf_cxr.models.outputs import ModelCard, Outputs
 from tests.data import made_chexpert
 from tests.reporting.made import tiny_model
@@ -294,12 +295,13 @@ def test_a_nan_map_stops_the_evaluation_by_name(data, tmp_path):
 
 def test_only_the_maps_of_regions_are_kept(data):
     indices = data.indices("test")
-    outputs = Known(data).predict(data.pixels[indices])
-    collected = _Collected(Known(data), data, indices, Known(data).card)
+    judge = MergedClassifier(Known(data), {name: (name,) for name in FINDINGS})
+    outputs = judge.predict(data.pixels[indices])
+    collected = _Collected(judge, data, indices)
     collected.add(0, indices, outputs)
     assert len(collected.positive_maps) == 10
     assert not any(
-        np.shares_memory(kept, outputs.maps) for kept in collected.positive_maps.values()
+        np.shares_memory(kept, outputs.own.maps) for kept in collected.positive_maps.values()
     )
 
 

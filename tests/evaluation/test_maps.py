@@ -13,6 +13,7 @@ from dwarf_cxr.evaluation.maps import (
     pointing_hit,
     reaches,
     score_map,
+    score_union,
     upsample,
 )
 
@@ -147,3 +148,26 @@ def test_a_map_that_is_not_a_number_is_refused():
 def test_a_region_that_covers_nothing_is_refused():
     with pytest.raises(DataError, match="covers nothing of the image"):
         score_map(np.ones((3, 4), np.float32), np.zeros((3, 4), np.float32), 0.5)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_a_pixel_of_a_union_is_marked_where_a_part_marks_it(parts):
+    rng = np.random.default_rng(parts)
+    maps = rng.random((parts, 3, 4)).astype(np.float32)
+    truth = rng.random((10, 10)).astype(np.float32)
+    limits = (0.8, 0.35, 0.6)[:parts]
+    drawn = [upsample(map_, 10) for map_ in maps]
+    count = overlap = 0.0
+    for row in range(10):
+        for column in range(10):
+            if any(one[row, column] >= limit for one, limit in zip(drawn, limits, strict=True)):
+                count += 1
+                overlap += float(truth[row, column])
+    area = float(truth.sum(dtype=np.float64))
+    scores = score_union(maps, truth, limits)
+    assert scores.dice == pytest.approx(2 * overlap / (count + area), abs=1e-9)
+    assert scores.iou == pytest.approx(overlap / (count + area - overlap), abs=1e-9)
+    largest = score_map(upsample(maps.max(axis=0), 10), truth, max(limits))
+    assert (scores.soft_dice, scores.hit) == (largest.soft_dice, largest.hit)
+    assert (scores.dice == largest.dice) == (parts == 1)
+    assert np.isnan(score_union(maps, truth, None).dice)

@@ -96,7 +96,7 @@ class Known:
 
 
 def by_hand(model, data, model_parts, data_parts):
-    """Labels, scores, maps and truths of the test films, with loops over the parts."""
+    """Labels, scores, decisions, marked pixels and truths of the test films, by loops."""
     rows = []
     for index in data.indices("test"):
         own = [data.labels[index, data.findings.index(part)] for part in data_parts]
@@ -104,12 +104,10 @@ def by_hand(model, data, model_parts, data_parts):
         scores, maps = model.answers[data.pixels[index].tobytes()]
         columns = [model.findings.index(part) for part in model_parts]
         truth = np.zeros((SIZE, SIZE), np.float64)
-        drawn = [
-            region
-            for part, one in zip(data_parts, own, strict=True)
-            if one == 1
-            for region in data.regions(int(index), part)
-        ]
+        there = [part for part, one in zip(data_parts, own, strict=True) if one == 1]
+        boxes = [data.regions(int(index), part) for part in there]
+        # one of them is somewhere, nobody says where: the film has no true region
+        drawn = [] if () in boxes else [region for boxed in boxes for region in boxed]
         for row, column in itertools.product(range(SIZE), range(SIZE)):
             # points that no integer edge can pass between: shares of 2 × 1.5 pixels are exact
             points = [((column + (a + 0.5) / 4) * 2, (row + (b + 0.5) / 6) * 1.5)
@@ -119,7 +117,12 @@ def by_hand(model, data, model_parts, data_parts):
                 for x, y in points
             ]
             truth[row, column] = np.mean(inside)
-        rows.append((label, max(scores[columns]), maps[columns].max(axis=0), truth))
+        present, marked, prior = False, np.zeros((SIZE, SIZE), bool), np.zeros((SIZE, SIZE), bool)
+        for part, column in zip(model_parts, columns, strict=True):
+            present |= scores[column] >= model.card.score_thresholds[part]
+            marked |= upsample(maps[column], SIZE) >= model.card.map_thresholds[part]
+            prior |= model.card.train_prior[column] >= model.card.prior_thresholds[part]
+        rows.append((label, max(scores[columns]), present, marked, prior, truth))
     return [np.array(part) for part in zip(*rows, strict=True)]
 
 
@@ -135,25 +138,19 @@ def chest_det(tmp_path_factory):
 
 def check_against_hand(metrics, model, data, parts):
     for name, (model_parts, data_parts) in parts.items():
-        labels, scores, maps, truths = by_hand(model, data, model_parts, data_parts)
+        labels, scores, present, *drawn = by_hand(model, data, model_parts, data_parts)
         known = ~np.isnan(labels)
         assert 0 < known.sum() < len(labels)
         entry = metrics["findings"][name]
         assert entry["auc"]["n"] == known.sum()
-        limit = max(model.card.score_thresholds[part] for part in model_parts)
-        map_limit = max(model.card.map_thresholds[part] for part in model_parts)
-        columns = [model.findings.index(part) for part in model_parts]
-        prior = model.card.train_prior[columns].max(axis=0)
-        prior_limit = max(model.card.prior_thresholds[part] for part in model_parts)
-        dice, prior_dice = [], []
-        for label, map_, truth in zip(labels, maps, truths, strict=True):
+        dice, prior_dice, false = [], [], []
+        for label, marked, prior, truth in zip(labels, *drawn, strict=True):
+            if label == 0:
+                false.append(marked.mean())
             if label == 1 and truth.any():
-                for scored, drawn, at in (
-                    (dice, upsample(map_, SIZE), map_limit),
-                    (prior_dice, prior, prior_limit),
-                ):
-                    marked = drawn >= at
-                    scored.append(2 * truth[marked].sum() / (marked.sum() + truth.sum()))
+                dice.append(2 * truth[marked].sum() / (marked.sum() + truth.sum()))
+                prior_dice.append(2 * truth[prior].sum() / (prior.sum() + truth.sum()))
+        assert entry["fp_area"]["value"] == pytest.approx(np.mean(false), abs=1e-9)
         assert entry["dice"]["n"] == len(dice)
         assert entry["dice"]["value"] == pytest.approx(np.mean(dice), abs=1e-6)
         reference = metrics["references"]["train_prior"]["findings"][name]["dice"]
@@ -161,8 +158,8 @@ def check_against_hand(metrics, model, data, parts):
         for metric, oracle in (
             ("auc", sk.roc_auc_score(labels[known], scores[known])),
             ("ap", sk.average_precision_score(labels[known], scores[known])),
-            ("f1", sk.f1_score(labels[known], scores[known] >= limit)),
-            ("mcc", sk.matthews_corrcoef(labels[known], scores[known] >= limit)),
+            ("f1", sk.f1_score(labels[known], present[known])),
+            ("mcc", sk.matthews_corrcoef(labels[known], present[known])),
         ):
             assert entry[metric]["value"] == pytest.approx(oracle, abs=1e-12)
 
@@ -244,6 +241,20 @@ def test_a_users_map_decides(vindr, tmp_path):
     metrics = evaluate(model, vindr, split="test", out=tmp_path, draws=5, label_map=names)
     assert metrics["findings_order"] == ["Nodule/Mass", "Emphysema"]
     assert metrics["protocol"]["label_map"]["source"] == str(tmp_path / "names.yaml")
+
+
+def test_what_a_model_was_harmonised_with_decides_on_its_own_set(vindr, tmp_path):
+    """A film with a clavicle fracture alone is no negative, though evaluate is told no map."""
+    (tmp_path / "none.yaml").write_text("format: dwarf-label-map-1\nsets: {VinDr-CXR: }\n")
+    model = Known(vindr, "VinDr-CXR", ("Rib fracture",))
+    joined = {"Rib fracture": ["Rib fracture"], "Clavicle fracture": ["Rib fracture"]}
+    model.card = dataclasses.replace(model.card, harmonised=joined)
+    names = load_label_map(tmp_path / "none.yaml")
+    out = tmp_path / "eval"
+    metrics = evaluate(model, vindr, split="test", out=out, draws=5, label_map=names)
+    parts = {"Rib fracture": (("Rib fracture",), ("Rib fracture", "Clavicle fracture"))}
+    assert metrics["findings_order"] == list(parts)
+    check_against_hand(metrics, model, vindr, parts)
 
 
 def test_patients_seen_in_training_are_refused_under_other_names_too(vindr, tmp_path):
@@ -345,8 +356,10 @@ def test_data_are_prepared_under_shared_names_if_asked(tmp_path):
     assert "Fracture = Rib fracture or Clavicle fracture; Effusion = Fluid" in result.output
     data = PreparedData.open(tmp_path / "shared")
     assert data.findings == ("Effusion", "Fracture")
+    assert data.harmonised["Fluid"] == ("Effusion",)
     unknown = np.nan
     np.testing.assert_array_equal(data.labels[:, 1], [1, 0, unknown, 1, unknown, 1])
     assert CliRunner().invoke(app, [*command, str(tmp_path / "own")]).exit_code == 0
     own = PreparedData.open(tmp_path / "own")
     assert own.findings == ("Rib fracture", "Clavicle fracture", "Fluid")
+    assert own.harmonised == {}

@@ -45,7 +45,8 @@ def test_a_shuffled_map_is_never_the_images_own():
         truth = np.zeros((size, size), np.float32)
         truth[number, :4] = 1
         truths.append(truth)
-    scores = shuffled(truths, truths, 0.5, np.random.default_rng(3))
+    maps = [truth[None] for truth in truths]
+    scores = shuffled(maps, truths, (0.5,), np.random.default_rng(3))
     # the true regions are disjoint: another film's map can overlap nothing
     assert scores is not None
     assert [one.dice for one in scores] == [0.0] * count
@@ -55,7 +56,7 @@ def test_shuffling_constant_maps_changes_nothing():
     rng = np.random.default_rng(4)
     map_ = rng.random((4, 4)).astype(np.float32)
     truths = [rng.random((8, 8)).astype(np.float32) for _ in range(3)]
-    scores = shuffled([map_] * 3, truths, 0.5, rng)
+    scores = shuffled([map_[None]] * 3, truths, (0.5,), rng)
     assert scores is not None
     for one, truth in zip(scores, truths, strict=True):
         assert one == pytest.approx(score_map(upsample(map_, 8), truth, 0.5))
@@ -63,14 +64,14 @@ def test_shuffling_constant_maps_changes_nothing():
 
 def test_one_map_cannot_be_shuffled():
     one = np.ones((4, 4), np.float32)
-    assert shuffled([one], [one], 0.5, np.random.default_rng(0)) is None
+    assert shuffled([one[None]], [one], (0.5,), np.random.default_rng(0)) is None
 
 
 def test_a_finding_without_a_training_region_has_no_prior():
     truth = np.ones((4, 4), np.float32)
-    assert prior_scores({"Mass": np.zeros((4, 4), np.float32)}, "Mass", truth, 0.5) is None
-    assert prior_scores({}, "Mass", truth, 0.5) is None
-    assert prior_scores({"Mass": truth}, "Mass", truth, 0.5).dice == 1
+    assert prior_scores(np.zeros((0, 4, 4), np.float32), truth, ()) is None
+    assert prior_scores(truth[None], truth, (0.5,)).dice == 1
+    assert np.isnan(prior_scores(truth[None], truth, None).dice)
 
 
 class FakeData(PreparedData):
@@ -112,8 +113,8 @@ def test_shuffling_holds_one_truth_at_a_time():
             yield truth
             del truth
 
-    maps = [np.random.default_rng(10 + number).random((4, 4)) for number in range(6)]
-    scores = shuffled(maps, truths(), 0.5, np.random.default_rng(0))
+    maps = [np.random.default_rng(10 + number).random((1, 4, 4)) for number in range(6)]
+    scores = shuffled(maps, truths(), (0.5,), np.random.default_rng(0))
     assert scores is not None
     assert len(scores) == 6
     assert most <= 2

@@ -82,6 +82,19 @@ def test_the_card_comes_back(saved, folders):
     assert np.array_equal(again.train_prior, card.train_prior)
 
 
+def test_a_model_from_before_files_were_known_is_read(folders, tmp_path):
+    model = build(folders)
+    model.card = dataclasses.replace(model.card, seen_patients=np.array([3, 7]))
+    save_model(model, tmp_path / "old")
+    weights, config = tmp_path / "old" / "model.safetensors", tmp_path / "old" / "config.json"
+    tensors = load_file(weights)
+    del tensors["seen_files"]
+    save_file(tensors, weights)
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"sha256": sha256_of(weights)}))
+    card = load_model(tmp_path / "old").card
+    assert (card.seen_patients.tolist(), card.seen_files.tolist()) == ([3, 7], [])
+
+
 def test_a_run_folder_leads_to_its_model(saved):
     (saved.parent / "config.yaml").write_text("")
     assert load_model(saved.parent).findings == FINDINGS

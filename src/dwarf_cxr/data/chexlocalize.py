@@ -26,6 +26,7 @@ import numpy as np
 from dwarf_cxr.data.chexpert import (
     COLUMNS,
     LICENCE,
+    PATIENTS_OF,
     LabelledView,
     find_views,
     read_labelled_views,
@@ -147,6 +148,7 @@ def read_chexlocalize(
             "interpretation. Nature Machine Intelligence 4, 867-878, 2022."
         ),
         notes=tuple(notes),
+        patients_of=PATIENTS_OF,
     )
 
 

@@ -23,6 +23,8 @@ from dwarf_cxr.data.rows import read_table
 from dwarf_cxr.errors import DataError
 from dwarf_cxr.findings import CHEXPERT_13
 
+PATIENTS_OF = "CheXpert"
+"""All these sets number the same patients."""
 LICENCE = "Stanford University Dataset Research Use Agreement (non-commercial research)"
 CITATION = (
     "Irvin J, Rajpurkar P, Ko M, et al. CheXpert: A Large Chest Radiograph Dataset with "

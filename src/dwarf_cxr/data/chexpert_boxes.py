@@ -27,6 +27,7 @@ from typing import Any, Literal
 from dwarf_cxr.data.chexpert import (
     CITATION,
     LICENCE,
+    PATIENTS_OF,
     LabelledView,
     View,
     find_views,
@@ -155,6 +156,7 @@ def read_chexpert_boxes(
             f"and Diagnosis. IEEE TMI 40(10), 2698-2710, 2021. {CITATION}"
         ),
         notes=tuple(notes),
+        patients_of=PATIENTS_OF,
     )
 
 

@@ -179,12 +179,15 @@ def _name(written: Any, otherwise: str, where: str) -> str:
     return str(written).strip()
 
 
-def read_coco(path: Path, root: Path | None = None, *, assume_absent: bool = False) -> SourceSet:
+def read_coco(
+    path: Path, root: Path | None = None, *, assume_absent: bool = False, name: str | None = None
+) -> SourceSet:
     """Read a COCO file of radiographs; images stand under `root` (by default beside the file).
 
     Images are found by their file name under `root`, or anywhere below it by the stem of it.
     `assume_absent` takes a finding without annotation and label as absent; otherwise it was never
-    assessed. Coordinates are in the frame of each image's `width` and `height`.
+    assessed. Coordinates are in the frame of each image's `width` and `height`. Without `name` the
+    set is called by the file's description, or as the file.
 
     Raises:
         DataError: the file has faults; all that are found are listed, with image or annotation.
@@ -221,7 +224,7 @@ def read_coco(path: Path, root: Path | None = None, *, assume_absent: bool = Fal
     info = document.get("info")
     description = info.get("description") if isinstance(info, Mapping) else None
     return SourceSet(
-        name=str(description or path.stem),
+        name=name or str(description or path.stem),
         findings=tuple(dict.fromkeys(names.values())),
         radiographs=tuple(radiographs),
         source=str(path),

@@ -80,6 +80,7 @@ def read_dicom(
     links: Path,
     labels: Path | None = None,
     findings: Sequence[str] | None = None,
+    name: str | None = None,
 ) -> SourceSet:
     """Read the DICOM files under the folder `root`, or those that the DICOMDIR `root` lists.
 
@@ -88,6 +89,7 @@ def read_dicom(
         labels: a CSV table with one of the columns `KEYS`, optionally `split`, and a column per
             finding: 1, 0 or nothing.
         findings: the findings where no labels are given; all are then never assessed.
+        name: of the data set; "dicom" without. Patients are known by the link table in any case.
 
     Raises:
         ConfigError: neither labels nor findings.
@@ -100,10 +102,16 @@ def read_dicom(
             "name the findings with --findings (all are then never assessed)"
         )
     with link_table(links) as table:
-        return _read(Path(root).absolute(), table, labels, findings or ())
+        return _read(Path(root).absolute(), table, labels, findings or (), name)
 
 
-def _read(root: Path, links: LinkTable, labels: Path | None, findings: Sequence[str]) -> SourceSet:
+def _read(
+    root: Path,
+    links: LinkTable,
+    labels: Path | None,
+    findings: Sequence[str],
+    name: str | None,
+) -> SourceSet:
     faults: list[str] = []
     skipped: Counter[str] = Counter()
     files: dict[str, _File] = {}
@@ -155,13 +163,14 @@ def _read(root: Path, links: LinkTable, labels: Path | None, findings: Sequence[
             )
         )
     return SourceSet(
-        name="dicom",
+        name=name or "dicom",
         findings=columns,
         radiographs=tuple(radiographs),
         source="DICOM files; the link table of whoever prepared them leads to them",
         licence="as stated by their owner",
         citation="",
         notes=tuple(notes),
+        patients_of=links.patients_of,
     )
 
 

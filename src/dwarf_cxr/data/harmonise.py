@@ -6,7 +6,8 @@ A shared finding is the union of its parts, which are a set's own findings:
 - absent where every part was assessed and is absent;
 - else never assessed: nothing is concluded from a part that nobody looked for;
 - its regions are those of its parts. Where it is present, a region on a part that is not present
-  is left out, since such regions are not used (the labels stand).
+  is left out, since such regions are not used (the labels stand); and where a present part has no
+  region the union has none: that part is somewhere, and the others' regions are not the whole.
 """
 
 import dataclasses
@@ -64,12 +65,15 @@ class Agreement:
         return {one.name: one.data for one in self.shared}
 
 
-def shared_unions(findings: Sequence[Finding], names: Names) -> dict[Finding, FindingUnion]:
+def shared_unions(
+    findings: Sequence[Finding], names: Names, *, own: bool = False
+) -> dict[Finding, FindingUnion]:
     """What the findings of a set are in the shared vocabulary, in the set's order.
 
     A finding that `names` does not list stands for itself. A part that `names` lists but that is
     not among `findings` is missing, unless the only part there bears the shared name itself: it
-    then is the shared finding, whoever made it so.
+    then is the shared finding, whoever made it so. Of findings that are known to bear the set's
+    `own` names one that `names` lists is no more than the part it is.
     """
     parts: dict[Finding, list[Finding]] = {}
     for finding in findings:
@@ -78,7 +82,8 @@ def shared_unions(findings: Sequence[Finding], names: Names) -> dict[Finding, Fi
     unions = {}
     for shared, there in parts.items():
         listed = [name for name, shown in names.items() if shared in shown]
-        missing = [name for name in listed if name not in there] if there != [shared] else []
+        is_whole = there == [shared] and not (own and shared in names)
+        missing = [] if is_whole else [name for name in listed if name not in there]
         unions[shared] = FindingUnion(tuple(there), tuple(missing))
     return unions
 
@@ -105,6 +110,9 @@ def agree(
     data_findings: Sequence[Finding],
     data_set: str,
     label_map: LabelMap,
+    *,
+    model_harmonised: Mapping[Finding, Sequence[Finding]] | None = None,
+    data_harmonised: Mapping[Finding, Sequence[Finding]] | None = None,
 ) -> Agreement:
     """How the findings of a model, trained on `model_set`, meet those of `data_set`.
 
@@ -117,17 +125,36 @@ def agree(
 
     What is already compared is not compared once more as a whole.
 
+    Findings that were harmonised at preparing are shared findings already, and no longer the set's
+    own; of one data set, the names that they were made of hold for the other side too, whatever
+    `label_map` says.
+
+    Args:
+        model_harmonised: own names and what became of them in the model's training data; empty for
+            a set under its own names, None where it is not known: names of one set are then taken
+            to mean the same.
+        data_harmonised: the same of the data.
+
     Raises:
-        DataError: no finding is shared; names both vocabularies.
+        DataError: no finding is shared (names both vocabularies), or one data set was harmonised
+            in two ways.
     """
-    model_names, data_names = label_map.names_of(model_set), label_map.names_of(data_set)
-    model_own = shared_unions(model_findings, model_names)
-    data_own = shared_unions(data_findings, data_names)
+    trained, judged = _as_names(model_harmonised), _as_names(data_harmonised)
+    one_set = model_set == data_set
+    if one_set and trained and judged:
+        _refuse_two_meanings([*model_findings, *data_findings], data_set, trained, judged)
+    same_names = one_set and (trained is None or judged is None or trained == judged)
+    model_names = _names_of(model_set, label_map, trained, judged if one_set else None)
+    data_names = _names_of(data_set, label_map, judged, trained if one_set else None)
+    model_own = shared_unions(model_findings, model_names, own=trained == {})
+    data_own = shared_unions(data_findings, data_names, own=judged == {})
 
     def is_same(name: Finding) -> bool:
         one, other = _alone(name, model_own, model_names), _alone(name, data_own, data_names)
-        if model_set == data_set or (one is not None and one == other):
+        if same_names or (one is not None and one == other):
             return True
+        if one_set:
+            return False
         listed_twice = name in model_names and name in data_names
         return not (listed_twice or name in VOCABULARY or name in label_map.merged)
 
@@ -162,6 +189,34 @@ def agree(
         tuple(name for name in model_findings if name not in used_model),
         tuple(name for name in data_findings if name not in used_data),
     )
+
+
+def _as_names(harmonised: Mapping[Finding, Sequence[Finding]] | None) -> Names | None:
+    if harmonised is None:
+        return None
+    return {name: tuple(shown) for name, shown in harmonised.items()}
+
+
+def _names_of(
+    data_set: str, label_map: LabelMap, harmonised: Names | None, others: Names | None
+) -> Names:
+    """What the names of one side mean; `others` is how the same set was harmonised elsewhere."""
+    return {} if harmonised else others or label_map.names_of(data_set)
+
+
+def _refuse_two_meanings(
+    findings: Sequence[Finding], data_set: str, trained: Names, judged: Names
+) -> None:
+    def made_of(name: Finding, names: Names) -> list[Finding]:
+        return sorted(own for own, shown in names.items() if name in shown) or [name]
+
+    for name in findings:
+        one, other = made_of(name, trained), made_of(name, judged)
+        if one != other:
+            raise DataError(
+                f"{data_set}: {name} was {' or '.join(one)} where the model was trained, and is "
+                f"{' or '.join(other)} here; prepare both with the same --label-map"
+            )
 
 
 def _alone(name: Finding, unions: Mapping[Finding, FindingUnion], names: Names) -> Finding | None:
@@ -219,7 +274,8 @@ def harmonise_source(source: SourceSet, label_map: LabelMap) -> SourceSet:
 
     Names that the map does not list stay. A note says what was joined.
     """
-    unions = shared_unions(source.findings, label_map.names_of(source.name))
+    names = label_map.names_of(source.name)
+    unions = shared_unions(source.findings, names)
     radiographs = []
     for one in source.radiographs:
         labels = {}
@@ -241,6 +297,7 @@ def harmonise_source(source: SourceSet, label_map: LabelMap) -> SourceSet:
         source,
         findings=tuple(unions),
         radiographs=tuple(radiographs),
+        harmonised=names,
         notes=(*source.notes, f"{note}: {'; '.join(changed) or 'no change'}"),
     )
 
@@ -249,11 +306,15 @@ def _renamed(
     regions: Sequence[Region], present: set[Finding], unions: Mapping[Finding, FindingUnion]
 ) -> tuple[Region, ...]:
     """The regions of every union, in its name."""
-    renamed = []
-    for region in regions:
-        for name, union in unions.items():
-            if region.finding not in union.parts:
-                continue
-            if region.finding in present or present.isdisjoint(union.parts):
-                renamed.append(dataclasses.replace(region, finding=name))
-    return tuple(renamed)
+    drawn = {region.finding for region in regions}
+    used: dict[Finding, list[Finding]] = {}
+    for name, union in unions.items():
+        there = present.intersection(union.parts)
+        if there <= drawn:
+            for part in there or union.parts:
+                used.setdefault(part, []).append(name)
+    return tuple(
+        dataclasses.replace(region, finding=name)
+        for region in regions
+        for name in used.get(region.finding, ())
+    )

@@ -38,6 +38,11 @@ class LinkTable:
     rows: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     """(kind, pseudonym) → (original, file)."""
 
+    @property
+    def patients_of(self) -> str:
+        """What tells this table's patients from those of others: a keyed hash, not the key."""
+        return f"link table {hmac.digest(self.salt, b'patients of', 'sha256').hex()[:_DIGITS]}"
+
     def pseudonym(self, kind: Kind, original: str, file: str = "") -> str:
         """The pseudonym of `original`, entered in the table."""
         digest = hmac.digest(self.salt, f"{kind}\0{original}".encode("utf-8", "replace"), "sha256")

@@ -19,7 +19,10 @@ SHARED = "shared"
 """What the package's own map is called on the command line."""
 
 Names = Mapping[Finding, tuple[Finding, ...]]
-"""A set's own names and what they show; a name without a shared finding shows itself."""
+"""A set's own names and what they show; a name without a shared finding shows itself.
+
+Where it is written as a shared finding is, it shows "NAME (SET)": what no other set has.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,8 @@ def _sets(block: Any, merged: Mapping[Finding, Any], faults: list[str]) -> dict[
         for name, written in _entries(names, f"sets.{data_set}", faults):
             shown = [written] if isinstance(written, str) else written
             if shown is None:
-                read[name] = (name,)
+                taken = name in VOCABULARY or name in merged
+                read[name] = (f"{name} ({data_set})" if taken else name,)
             elif not _is_list_of_names(shown) or not shown:
                 faults.append(
                     f"sets.{data_set}.{name}: give a shared finding, a list of them, or nothing"

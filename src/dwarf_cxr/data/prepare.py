@@ -181,8 +181,10 @@ def _write_data(
             out / DATASET_FILE,
             {
                 "name": source.name,
+                "patients_of": source.patients_of or source.name,
                 "format": FORMAT,
                 "findings": list(findings),
+                "harmonised": {name: list(shown) for name, shown in source.harmonised.items()},
                 "source": source.source,
                 "licence": source.licence,
                 "citation": source.citation,

@@ -93,3 +93,7 @@ class SourceSet:
     citation: str
     notes: tuple[str, ...] = field(default=())
     """What the reader noticed and the user should know (clipped boxes, skipped rows, …)."""
+    patients_of: str | None = None
+    """Whose patient ids these are, where not the set's own: sets can share films and patients."""
+    harmonised: Mapping[Finding, tuple[Finding, ...]] = field(default_factory=dict)
+    """The set's own names and what they became; empty where findings bear the set's own names."""

@@ -32,6 +32,8 @@ from dwarf_cxr.errors import DataError
 from dwarf_cxr.files import read_json
 
 FINDING = "Lung Opacity"
+NIH = "NIH ChestX-ray14"
+"""Whose films these are, and whose numbers the patients bear where they are known."""
 CLASSES: Mapping[str, bool] = {
     "Lung Opacity": True,
     "No Lung Opacity / Not Normal": False,
@@ -127,6 +129,7 @@ def read_rsna(root: Path, *, missing: Literal["error", "skip"] = "error") -> Sou
             "Possible Pneumonia. Radiology: Artificial Intelligence 1(1):e180041, 2019."
         ),
         notes=tuple(notes),
+        patients_of=NIH if reading.patients else None,
     )
 
 

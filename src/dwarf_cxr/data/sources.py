@@ -31,6 +31,8 @@ class ReadOptions:
     """What nobody drew or mentioned is absent, where it else was never assessed."""
     labels: Path | None = None
     """A CSV with labels."""
+    name: str | None = None
+    """What a set of one's own is called, and within what its patients are known."""
     link_table: Path | None = None
     """Where pseudonyms are kept with who is behind them; None: in the user's own data folder."""
 
@@ -44,9 +46,9 @@ TAKEN: Mapping[str, tuple[str, ...]] = {
     "chexpert-boxes": ("skip_missing", "lateral", "uncertain", "assume_absent"),
     "openi": ("skip_missing", "lateral", "unknown_views"),
     "covid": ("skip_missing", "lateral", "unknown_views"),
-    "coco": ("assume_absent",),
-    "csv": (),
-    "dicom": ("labels", "link_table"),
+    "coco": ("assume_absent", "name"),
+    "csv": ("name",),
+    "dicom": ("labels", "link_table", "name"),
     "synthetic": (),
 }
 """The formats, each with the options that it has."""
@@ -79,6 +81,8 @@ def read_source(
     if name not in TAKEN:
         raise ConfigError(f"unknown source {name!r}; known: {', '.join(TAKEN)}")
     _refuse_others(name, options)
+    if options.name is not None and not options.name.strip():
+        raise ConfigError("--name: is empty; give the data set a name, or leave it out")
     if name == "synthetic":
         from dwarf_cxr.data.synthetic import FilmSettings, read_synthetic
 
@@ -167,11 +171,11 @@ def _read(
     if name == "coco":
         from dwarf_cxr.data.coco import read_coco
 
-        return read_coco(_coco_file(root), assume_absent=options.assume_absent)
+        return read_coco(_coco_file(root), assume_absent=options.assume_absent, name=options.name)
     if name == "csv":
         from dwarf_cxr.data.table import read_csv
 
-        return read_csv(root)
+        return read_csv(root, name=options.name)
     from dwarf_cxr.data.dicom_folder import read_dicom
     from dwarf_cxr.data.identity import default_link_table
 
@@ -181,7 +185,9 @@ def _read(
             f"--link-table {links}: it says who the patients are and must not lie in the data "
             "made from their films; choose a place of your own"
         )
-    return read_dicom(root, links=links, labels=options.labels, findings=findings)
+    return read_dicom(
+        root, links=links, labels=options.labels, findings=findings, name=options.name
+    )
 
 
 def _coco_file(root: Path) -> Path:

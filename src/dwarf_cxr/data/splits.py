@@ -147,13 +147,22 @@ def refuse_shared_patients(patient_ids: Sequence[str], splits: Sequence[str]) ->
         )
 
 
-def patient_hashes(name: str, patient_ids: Sequence[str]) -> Int64[np.ndarray, "patient"]:
-    """Sorted hashes of the patients of the data set `name`, each once.
+def patient_hashes(patients_of: str, patient_ids: Sequence[str]) -> Int64[np.ndarray, "patient"]:
+    """Sorted hashes of patients, each once, whose ids are known within `patients_of`.
 
     They tell whether a model has seen a patient without naming one.
     """
-    digests = {hashlib.sha256(f"{name}\n{one}".encode()).digest()[:8] for one in patient_ids}
+    digests = {hashlib.sha256(f"{patients_of}\n{one}".encode()).digest()[:8] for one in patient_ids}
     return np.sort(np.frombuffer(b"".join(sorted(digests)), dtype=">i8").astype(np.int64))
+
+
+def file_hash(sha256: str) -> int:
+    """The first 64 bits, signed, of a SHA-256 written in hex; 0 for none.
+
+    Raises:
+        ValueError: it is not written in hex.
+    """
+    return int.from_bytes(bytes.fromhex(sha256)[:8], "big", signed=True)
 
 
 def splits_sha256(image_ids: Sequence[str], splits: Sequence[str]) -> str:

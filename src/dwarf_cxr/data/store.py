@@ -17,6 +17,7 @@ from dwarf_cxr.data.coco import shapes_from_coco
 from dwarf_cxr.data.geometry import coverage
 from dwarf_cxr.data.records import Region, RegionKind, Shape
 from dwarf_cxr.data.rows import iterate_rows
+from dwarf_cxr.data.splits import file_hash
 from dwarf_cxr.errors import DataError
 from dwarf_cxr.files import read_json, sha256_of
 from dwarf_cxr.findings import select
@@ -68,6 +69,13 @@ class PreparedData:
     """What the user should know: clipped regions, blank films, how the splits were made, …"""
     regions_by_image: Mapping[int, tuple[Region, ...]]
     """Regions, in pixels of the original image, of each image that has any, by its index."""
+    patients_of: str
+    """Within what the patient ids are known: the set, or the one it shares its patients with."""
+    harmonised: Mapping[str, tuple[str, ...]] | None
+    """The set's own names and what a label map made of them at preparing; empty where findings
+    bear the set's own names, None where an older version did not write it down."""
+    file_hashes: Int64[np.ndarray, "image"]
+    """The first 64 bits of each original file's SHA-256; 0 where images.csv has none."""
 
     @classmethod
     def open(cls, folder: Path) -> "PreparedData":
@@ -89,7 +97,12 @@ class PreparedData:
             raise DataError(f"{folder / DATASET_FILE}: not of the format {FORMAT}; {remedy}")
         try:
             size, findings = int(dataset["size"]), tuple(map(str, dataset["findings"]))
-            name, hashes = str(dataset["name"]), dict(dataset["sha256"])
+            name = str(dataset["name"])
+            patients_of = str(dataset.get("patients_of", name))
+            harmonised = dataset.get("harmonised")
+            if harmonised is not None:
+                harmonised = {name: tuple(shown) for name, shown in dict(harmonised).items()}
+            hashes = dict(dataset["sha256"])
             pixels_hash = hashes[pixels_file(size)]
             notes = tuple(map(str, dataset.get("notes", ())))
         except (KeyError, TypeError, ValueError) as fault:
@@ -126,6 +139,9 @@ class PreparedData:
             fingerprint=fingerprint.hexdigest(),
             notes=notes,
             regions_by_image=regions,
+            patients_of=patients_of,
+            harmonised=harmonised,
+            file_hashes=np.array(images.hashes, dtype=np.int64),
         )
 
     def restrict(self, findings: Sequence[str]) -> "PreparedData":
@@ -210,11 +226,12 @@ class _Images:
     heights: array
     labels: array
     """Row by row."""
+    hashes: array
 
 
 def _read_images(path: Path, findings: Sequence[str], fingerprint: _Fingerprint) -> _Images:
     """images.csv, a row at a time; every row is added to `fingerprint`, but for its source."""
-    images = _Images([], [], [], [], [], array("q"), array("q"), array("f"))
+    images = _Images([], [], [], [], [], array("q"), array("q"), array("f"), array("q"))
     columns, rows = iterate_rows(path, required=(*IMAGE_COLUMNS, *findings))
     place = {name: number for number, name in enumerate(columns)}
     source = place["source"]
@@ -227,6 +244,13 @@ def _read_images(path: Path, findings: Sequence[str], fingerprint: _Fingerprint)
             cell = cells[place[name]]
             column.append(known.setdefault(cell, cell))
         images.sources.append(cells[source])
+        try:
+            images.hashes.append(file_hash(cells[place["sha256"]]))
+        except ValueError:
+            raise DataError(
+                f"{path}, line {line}: {cells[place['sha256']]!r} is no SHA-256; "
+                "prepare the data again with `dwarf data prepare`"
+            ) from None
         images.texts.append((cells[place["text"]] or None) if "text" in place else None)
         for name, side in (("width", images.widths), ("height", images.heights)):
             if not cells[place[name]].isdecimal():

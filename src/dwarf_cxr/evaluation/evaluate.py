@@ -23,7 +23,7 @@ from dwarf_cxr.evaluation.cases import (
     summarise,
     write_cases,
 )
-from dwarf_cxr.evaluation.maps import fit_map_threshold, reaches, score_map, upsample
+from dwarf_cxr.evaluation.maps import any_marks, fit_map_threshold, score_map, score_union, upsample
 from dwarf_cxr.evaluation.references import (
     REFERENCES,
     SHUFFLES,
@@ -34,8 +34,8 @@ from dwarf_cxr.evaluation.references import (
 )
 from dwarf_cxr.evaluation.scores import fit_score_threshold, refuse_nan_scores
 from dwarf_cxr.files import write_bytes, write_json
-from dwarf_cxr.models.merged import MergedClassifier, merged_card
-from dwarf_cxr.models.outputs import Classifier, ModelCard, Outputs
+from dwarf_cxr.models.merged import MergedClassifier, MergedOutputs
+from dwarf_cxr.models.outputs import Classifier, ModelCard
 from dwarf_cxr.progress import Report
 
 BATCH = 64
@@ -46,7 +46,10 @@ THRESHOLD_POLICY = (
     "fitted on the validation split of the training data and stored in the model: scores by "
     "largest F1, maps and prior by largest mean Dice; max_dice is an oracle"
 )
-MERGED_POLICY = "; of a finding made of several, score, map, prior and thresholds are the largest"
+MERGED_POLICY = (
+    "; of a finding made of several, score, map and prior are the largest, and it is called "
+    "present, and a pixel marked, where one of them is by its own threshold"
+)
 
 WHY_UNSCORED = dict.fromkeys(REFERENCES, MAPLESS) | {
     "train_prior": "the training set has no region of the finding",
@@ -96,18 +99,24 @@ def evaluate(
             f"prepare the data with --size {model.image_size}"
         )
     label_map = load_label_map() if label_map is None else label_map
-    agreement = agree(model.findings, card.data_name, data.findings, data.name, label_map)
+    agreement = agree(
+        model.findings,
+        card.data_name,
+        data.findings,
+        data.name,
+        label_map,
+        model_harmonised=card.harmonised,
+        data_harmonised=data.harmonised,
+    )
     data = harmonise_data(data, agreement.data_unions)
-    parts = agreement.model_parts
-    judged_card = merged_card(card, model.findings, parts)
-    judge = MergedClassifier(model, parts, judged_card)
+    judge = MergedClassifier(model, agreement.model_parts)
     indices = data.indices(split)
     if not len(indices):
         present = ", ".join(sorted(set(data.splits)))
         raise DataError(f"{data.folder}: no image in split {split!r}; its splits are {present}")
 
     refuse_seen_patients(card, data, split)
-    collected = _Collected(judge, data, indices, judged_card)
+    collected = _Collected(judge, data, indices)
     kept_maps: list[Float32[np.ndarray, "batch finding h w"]] = []
     for start in range(0, len(indices), BATCH):
         if report is not None:
@@ -238,13 +247,10 @@ class QuickScorer:
 class _Collected:
     """Fills the tables of cases batch by batch."""
 
-    def __init__(
-        self, model: Classifier, data: PreparedData, indices: np.ndarray, card: ModelCard
-    ) -> None:
+    def __init__(self, judge: MergedClassifier, data: PreparedData, indices: np.ndarray) -> None:
         shape = (len(indices), len(data.findings))
-        self.data, self.indices, self.card = data, indices, card
+        self.data, self.indices, self.judge = data, indices, judge
         self.supervised = (data.has_region() & (data.labels == 1))[indices]
-        self.prior = dict(zip(model.findings, card.train_prior, strict=True))
         self.references = {name: empty_map_tables(*shape) for name in REFERENCES}
         self.evidence: dict[str, np.ndarray] | None = None
         self.positive_maps: dict[tuple[int, int], np.ndarray] = {}
@@ -263,48 +269,45 @@ class _Collected:
             maps=empty_map_tables(*shape),
         )
 
-    def add(self, start: int, chunk: np.ndarray, outputs: Outputs) -> None:
+    def add(self, start: int, chunk: np.ndarray, outputs: MergedOutputs) -> None:
         """Take the outputs of the images `chunk`, whose first row is `start`."""
         rows = slice(start, start + len(chunk))
         self.cases.scores[rows] = outputs.probability
-        for finding, name in enumerate(self.data.findings):
-            threshold = self.card.score_thresholds.get(name)
-            if threshold is not None:
-                decided = outputs.probability[:, finding] >= threshold
-                self.cases.present[rows, finding] = decided
+        self.cases.present[rows] = outputs.present
+        for finding in range(len(self.data.findings)):
             for offset in range(len(chunk)):
                 self._add_map(start + offset, finding, outputs, offset)
 
-    def _add_map(self, row: int, finding: int, outputs: Outputs, offset: int) -> None:
+    def _add_map(self, row: int, finding: int, outputs: MergedOutputs, offset: int) -> None:
         name, size = self.data.findings[finding], self.data.size
-        threshold = self.card.map_thresholds.get(name)
-        map_ = outputs.maps[offset, finding]
-        if self.cases.labels[row, finding] == 0 and threshold is not None:
-            self.cases.maps["fp_area"][row, finding] = reaches(
-                upsample(map_, size), threshold
-            ).mean()
+        limits, columns = self.judge.map_limits[name], self.judge.columns[name]
+        # fancy indexing copies: a view would keep the maps of the whole batch in memory
+        maps = outputs.own.maps[offset, columns]
+        if self.cases.labels[row, finding] == 0 and limits is not None:
+            marked = any_marks([upsample(one, size) for one in maps], limits)
+            self.cases.maps["fp_area"][row, finding] = marked.mean()
         if not self.supervised[row, finding]:
             return
         truth = self.data.coverage(int(self.indices[row]), name, size)
         try:
-            scores = score_map(upsample(map_, size), truth, threshold)
+            scores = score_union(maps, truth, limits)
         except DataError as fault:
             raise DataError(f"image {self.cases.image_ids[row]}, {name}: {fault}") from None
         set_map_scores(self.cases.maps, row, finding, scores)
-        # a view would keep the maps of the whole batch in memory
-        self.positive_maps[row, finding] = map_.copy()
+        self.positive_maps[row, finding] = maps
         set_map_scores(self.references["all_ones"], row, finding, all_ones(truth))
-        grid = (map_.shape[0], map_.shape[1])
+        grid = (maps.shape[1], maps.shape[2])
         set_map_scores(self.references["best_grid"], row, finding, best_grid(truth, grid))
-        prior = prior_scores(self.prior, name, truth, self.card.prior_thresholds.get(name))
+        prior = prior_scores(self.judge.priors[name], truth, self.judge.prior_limits[name])
         if prior is not None:
             set_map_scores(self.references["train_prior"], row, finding, prior)
         if "evidence" in outputs.extras:
             if self.evidence is None:
                 self.evidence = empty_map_tables(*self.supervised.shape)
-            evidence = upsample(outputs.extras["evidence"][offset, finding], size)
+            evidence = outputs.own.extras["evidence"][offset, columns]
             # evidence of one half is none at all: the film adds nothing to the prior there
-            set_map_scores(self.evidence, row, finding, score_map(evidence, truth, 0.5))
+            scores = score_union(evidence, truth, [0.5] * len(columns))
+            set_map_scores(self.evidence, row, finding, scores)
 
     def add_shuffled(self, generator: np.random.Generator) -> None:
         """Score every map on other images with the finding, once all maps are there."""
@@ -314,7 +317,7 @@ class _Collected:
                 self.data.coverage(int(self.indices[row]), name, self.data.size) for row in rows
             )
             maps = [self.positive_maps[row, finding] for row in rows]
-            scores = shuffled(maps, truths, self.card.map_thresholds.get(name), generator)
+            scores = shuffled(maps, truths, self.judge.map_limits[name], generator)
             for row, row_scores in zip(rows, scores or [], strict=False):
                 set_map_scores(self.references["shuffled"], row, finding, row_scores)
 
@@ -335,22 +338,35 @@ class _Collected:
 
 
 def refuse_seen_patients(card: ModelCard, data: PreparedData, split: str) -> None:
-    """Stop where the model was trained on patients of the split.
+    """Stop where the model was trained on patients, or image files, of the split.
 
-    The same data set split anew would show the model its own training patients as test.
+    The same data set split anew would show the model its own training patients as test; files are
+    known again under any name of the set and of the patient.
 
     Raises:
-        DataError: says how many patients.
+        DataError: says how many patients or files.
     """
     if data.fingerprint == card.data_fingerprint:
         return
-    ids = [data.patient_ids[index] for index in data.indices(split)]
-    seen = np.intersect1d(patient_hashes(data.name, ids), card.seen_patients)
-    if len(seen):
+    indices = data.indices(split)
+    files = np.intersect1d(data.file_hashes[indices], card.seen_files)
+    if files.any():
+        raise DataError(
+            f"{data.folder}: {np.count_nonzero(files)} image files of split {split!r} were in the "
+            f"training or validation split of this model, which was trained on {card.data_name}; "
+            "evaluate it on the data it was trained on, or with the same splits"
+        )
+    ids = [data.patient_ids[index] for index in indices]
+    # models from before sets could share patients know them within the set
+    known = {*patient_hashes(data.patients_of, ids), *patient_hashes(data.name, ids)}
+    seen = known.intersection(card.seen_patients)
+    if seen:
         raise DataError(
             f"{data.folder}: {len(seen)} patients of split {split!r} were in the training or "
             "validation split of this model; evaluate it on the data it was trained on, or with "
-            "the same splits"
+            f"the same splits. Patients are known by their ids within {data.patients_of!r}: if "
+            "these are other people with the same ids, prepare the sets of your own under names "
+            "that differ, with --name"
         )
 
 

@@ -49,6 +49,41 @@ def score_map(
     Raises:
         DataError: a value of the map is not a number, or the region covers nothing of the image.
     """
+    return _score(map_, truth, None if threshold is None else reaches(map_, threshold))
+
+
+def score_union(
+    maps: Float[np.ndarray, "part h w"],
+    truth: Float[np.ndarray, "size size"],
+    thresholds: Sequence[float] | None,
+) -> MapScores:
+    """Score the maps of a finding's parts, on their own grid, as the finding's.
+
+    Marked is what a part marks by its own threshold; all else is of the parts' largest map. Of one
+    part these are the scores of its map.
+
+    Raises:
+        DataError: as `score_map`.
+    """
+    size = truth.shape[-1]
+    drawn = [upsample(one, size) for one in maps]
+    largest = drawn[0] if len(drawn) == 1 else upsample(maps.max(axis=0), size)
+    return _score(largest, truth, None if thresholds is None else any_marks(drawn, thresholds))
+
+
+def any_marks(
+    maps: Sequence[Float[np.ndarray, "h w"]], thresholds: Sequence[float]
+) -> Bool[np.ndarray, "h w"]:
+    """Where the map of a part reaches the part's own threshold."""
+    marked = [reaches(map_, limit) for map_, limit in zip(maps, thresholds, strict=True)]
+    return np.any(marked, axis=0)
+
+
+def _score(
+    map_: Float[np.ndarray, "h w"],
+    truth: Float[np.ndarray, "h w"],
+    marked: Bool[np.ndarray, "h w"] | None,
+) -> MapScores:
     m, y = map_.ravel(), truth.astype(np.float64).ravel()
     area, energy, inside = y.sum(), m.sum(dtype=np.float64), float(m.astype(np.float64) @ y)
     if np.isnan(energy):
@@ -62,8 +97,8 @@ def score_map(
             "correct or remove it (`dwarf data check`)"
         )
     dice = iou = np.nan
-    if threshold is not None:
-        chosen = reaches(m, threshold)
+    if marked is not None:
+        chosen = marked.ravel()
         overlap, count = y[chosen].sum(), chosen.sum()
         dice = 2 * overlap / (count + area)
         iou = overlap / (count + area - overlap)

@@ -7,14 +7,14 @@ the method's own maps, each put on another image with the same finding; what a m
 score when shuffled, it owes to the usual place of the finding and not to the film.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
 from jaxtyping import Float, Float32
 
 from dwarf_cxr.data.store import PreparedData
-from dwarf_cxr.evaluation.maps import MapScores, score_map, upsample
+from dwarf_cxr.evaluation.maps import MapScores, score_map, score_union
 
 REFERENCES = ("all_ones", "train_prior", "best_grid", "shuffled")
 SHUFFLES = 5
@@ -63,14 +63,15 @@ def best_grid(truth: Float[np.ndarray, "size size"], grid: tuple[int, int]) -> M
 
 
 def shuffled(
-    maps: Sequence[Float[np.ndarray, "h w"]],
+    maps: Sequence[Float[np.ndarray, "part h w"]],
     truths: Iterable[Float[np.ndarray, "size size"]],
-    threshold: float | None,
+    thresholds: Sequence[float] | None,
     generator: np.random.Generator,
 ) -> list[MapScores] | None:
     """For each image the mean scores of the maps of other images with the finding.
 
-    None for fewer than two images: there is no other. `truths` is read once, in order, so that it
+    None for fewer than two images: there is no other. An image's maps are those of the finding's
+    parts, which `thresholds` are of too. `truths` is read once, in order, so that it
     can be made on the way and only one has to be in memory.
     """
     count = len(maps)
@@ -85,22 +86,18 @@ def shuffled(
         sources.append(source)
     means = []
     for image, truth in enumerate(truths):
-        size = truth.shape[-1]
-        rounds = [
-            score_map(upsample(maps[source[image]], size), truth, threshold) for source in sources
-        ]
+        rounds = [score_union(maps[source[image]], truth, thresholds) for source in sources]
         means.append(MapScores(*np.mean(np.array(rounds, dtype=np.float64), axis=0).tolist()))
     return means
 
 
 def prior_scores(
-    prior: Mapping[str, Float[np.ndarray, "size size"]],
-    finding: str,
+    priors: Float[np.ndarray, "part size size"],
     truth: Float[np.ndarray, "size size"],
-    threshold: float | None,
+    thresholds: Sequence[float] | None,
 ) -> MapScores | None:
-    """Scores of the finding's training prior; None where the training set had no region of it."""
-    map_ = prior.get(finding)
-    if map_ is None or not map_.any():
-        return None
-    return score_map(upsample(map_, truth.shape[-1]), truth, threshold)
+    """Scores of a finding's training priors, one for each of its parts that has one.
+
+    None where the training set had no region of it.
+    """
+    return score_union(priors, truth, thresholds) if len(priors) else None

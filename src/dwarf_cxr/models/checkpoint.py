@@ -31,8 +31,10 @@ from dwarf_cxr.models.outputs import ModelCard
 from dwarf_cxr.models.vlm import VisionLanguageClassifier
 
 FORMAT = "dwarf-cxr model 1"
-CARD_ARRAYS = ("train_prior", "seen_patients")
+CARD_ARRAYS = ("train_prior", "seen_patients", "seen_files")
 """Fields of the card that are stored with the weights."""
+NEWER_ARRAYS = ("seen_files",)
+"""Those that older models lack."""
 
 
 def save_model(model: VisionLanguageClassifier, folder: Path) -> None:
@@ -105,10 +107,10 @@ def _read_model(
             "the file is damaged or was replaced: copy the model folder again"
         )
     tensors = load_tensors(weights_file.read_bytes())
-    missing = [name for name in CARD_ARRAYS if name not in tensors]
+    missing = [name for name in CARD_ARRAYS if name not in (*tensors, *NEWER_ARRAYS)]
     if missing:
         raise CheckpointError(f"{weights_file}: tensors are missing: {', '.join(missing)}")
-    arrays = {name: tensors.pop(name).numpy() for name in CARD_ARRAYS}
+    arrays = {name: tensors.pop(name).numpy() for name in CARD_ARRAYS if name in tensors}
     model = _empty_model(config["architecture"])
     _load_strictly(model, tensors, weights_file)
     model.card = ModelCard(**(config["card"] | arrays))
@@ -168,6 +170,7 @@ Thresholds were fitted on the validation split (score: largest F1; map: largest 
 
 - Method: {card.method}; queries: {card.query_context}; images: {model.image_size} px, grey.
 - Data: {card.data_name}, fingerprint {card.data_fingerprint}; splits {card.splits_sha256}.
+- Names of findings: {_names(card)}.
 - Architecture: {json.dumps(model.settings.model_dump())}
 
 **Intended use:** research. This is not a medical device: it must not be used to decide about a
@@ -175,6 +178,15 @@ patient. Scores and maps are only known for films like those it was trained on; 
 the model looked, not why, and part of it can be the usual place of a finding rather than this
 film's (compare the `train_prior` and `shuffled` references of its evaluation).
 """
+
+
+def _names(card: ModelCard) -> str:
+    joined: dict[str, list[str]] = {}
+    for own, shown in (card.harmonised or {}).items():
+        for name in shown:
+            joined.setdefault(name, []).append(own)
+    words = [f"{name} = {' or '.join(own)}" for name, own in joined.items() if own != [name]]
+    return f"by a label map, {'; '.join(words)}" if words else "the data set's own"
 
 
 def _number(value: float | None) -> str:

@@ -1,82 +1,117 @@
 """A classifier that answers for findings made of several of its own."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Float32, Float64
 
-from dwarf_cxr.findings import select
+from dwarf_cxr.errors import CheckpointError
 from dwarf_cxr.models.outputs import Classifier, ModelCard, Outputs
+
+Limits = tuple[float, ...] | None
+"""The thresholds of a union's parts, each the part's own; None where one was not fitted."""
+
+
+class MergedOutputs(NamedTuple):
+    """What `MergedClassifier.predict` returns."""
+
+    probability: np.ndarray
+    """(B, U) float64: the largest of the parts'."""
+    maps: np.ndarray
+    """(B, U, h, w) float32: the largest of the parts' at every cell."""
+    extras: dict[str, np.ndarray]
+    """The largest of the parts', as in `Outputs`."""
+    present: Float64[np.ndarray, "image union"]
+    """1 where a part reaches its own threshold, else 0; NaN without a threshold."""
+    own: Outputs
+    """Of the parts; `MergedClassifier.columns` says whose is whose."""
 
 
 class MergedClassifier:
-    """Answers for unions of a model's findings: score and map are the largest of the parts'."""
+    """Answers for unions of a model's findings; nothing is fitted anew.
 
-    def __init__(
-        self, model: Classifier, parts: Mapping[str, tuple[str, ...]], card: ModelCard
-    ) -> None:
-        """`card` is that of the unions, `merged_card`."""
+    Scores and maps are the largest of the parts'. Decisions are the parts' own: a union is present
+    where a part reaches its threshold, and a pixel is marked where the map of a part reaches its
+    own. The largest score against any one threshold would be neither, since each part has another.
+    """
+
+    def __init__(self, model: Classifier, parts: Mapping[str, tuple[str, ...]]) -> None:
+        """`parts` are the model's findings that each union is made of.
+
+        Raises:
+            CheckpointError: the model has no card, and so no thresholds.
+        """
+        if model.card is None:
+            raise CheckpointError("the model has no card (thresholds, prior); train it first")
         self.model = model
         self.parts = dict(parts)
         self.findings = tuple(parts)
-        self.image_size = model.image_size
-        self.card: ModelCard | None = card
+        self._asked = tuple(dict.fromkeys(part for own in parts.values() for part in own))
+        self.columns = {
+            name: [self._asked.index(part) for part in own] for name, own in self.parts.items()
+        }
+        """Of every union, its parts' columns in `MergedOutputs.own`."""
+        self.score_limits = _limits(model.card.score_thresholds, self.parts)
+        self.map_limits = _limits(model.card.map_thresholds, self.parts)
+        self.priors, self.prior_limits = _priors(model.card, model.findings, self.parts)
+        """Of every union, the train priors of the parts that have one, and their thresholds."""
 
-    def predict(self, pixels: np.ndarray, findings: Sequence[str] | None = None) -> Outputs:
-        """Outputs for uint8 `pixels` (B, size, size).
-
-        Raises:
-            ConfigError: a finding that is not among `findings` of this classifier.
-        """
-        names = self.findings if findings is None else findings
-        names = select(names, self.findings, where="predict")
-        asked = tuple(dict.fromkeys(part for name in names for part in self.parts[name]))
-        outputs = self.model.predict(pixels, asked)
-        columns = [[asked.index(part) for part in self.parts[name]] for name in names]
-        extras = {}
-        for key, values in outputs.extras.items():
+    def predict(self, pixels: np.ndarray) -> MergedOutputs:
+        """Outputs for uint8 `pixels` (B, size, size), unions in the order of `findings`."""
+        own = self.model.predict(pixels, self._asked)
+        columns = list(self.columns.values())
+        extras = {
             # per finding only: "prior" (C, h, w), all else (B, C, h, w)
-            axis = 0 if key == "prior" else 1
-            extras[key] = _largest(values, columns, axis)
-        return Outputs(
-            _largest(outputs.probability, columns, 1), _largest(outputs.maps, columns, 1), extras
+            key: _largest(values, columns, 0 if key == "prior" else 1)
+            for key, values in own.extras.items()
+        }
+        present = [
+            any_reaches(own.probability[:, self.columns[name]], self.score_limits[name])
+            for name in self.findings
+        ]
+        return MergedOutputs(
+            _largest(own.probability, columns, 1),
+            _largest(own.maps, columns, 1),
+            extras,
+            np.stack(present, axis=1),
+            own,
         )
 
 
-def merged_card(
-    card: ModelCard, findings: Sequence[str], parts: Mapping[str, tuple[str, ...]]
-) -> ModelCard:
-    """The card of a classifier of unions, from its model's; nothing is fitted anew.
+def any_reaches(
+    scores: Float[np.ndarray, "image part"], limits: Limits
+) -> Float64[np.ndarray, "image"]:
+    """1 where a part's score is at least its own threshold, else 0; NaN without thresholds."""
+    if limits is None:
+        return np.full(len(scores), np.nan)
+    reached: np.ndarray = scores >= np.array(limits)
+    return np.any(reached, axis=1).astype(np.float64)
 
-    A union's prior is the largest of its parts' at every pixel, its thresholds the largest of
-    theirs: then it is called present only where a part is, and marked only where a part is. A
-    threshold is None where that of a part could not be fitted; parts without any training region
-    have no prior and are left out of the prior's threshold.
-    """
-    priors = dict(zip(findings, card.train_prior, strict=True))
+
+def _limits(
+    fitted: Mapping[str, float | None], parts: Mapping[str, tuple[str, ...]]
+) -> dict[str, Limits]:
+    limits: dict[str, Limits] = {}
+    for name, own in parts.items():
+        known = tuple(one for part in own if (one := fitted.get(part)) is not None)
+        limits[name] = known if len(known) == len(own) else None
+    return limits
+
+
+def _priors(
+    card: ModelCard, findings: Sequence[str], parts: Mapping[str, tuple[str, ...]]
+) -> tuple[dict[str, Float32[np.ndarray, "part size size"]], dict[str, Limits]]:
+    """A part without any training region has no prior: it marks nothing."""
     with_prior = {
-        name: tuple(part for part in own if priors[part].any()) or own
+        name: tuple(part for part in own if card.train_prior[findings.index(part)].any())
         for name, own in parts.items()
     }
-    columns = [[list(findings).index(part) for part in own] for own in parts.values()]
-    return dataclasses.replace(
-        card,
-        score_thresholds=_thresholds(card.score_thresholds, parts),
-        map_thresholds=_thresholds(card.map_thresholds, parts),
-        prior_thresholds=_thresholds(card.prior_thresholds, with_prior),
-        train_prior=_largest(card.train_prior, columns, 0),
-    )
-
-
-def _thresholds(
-    fitted: Mapping[str, float | None], parts: Mapping[str, tuple[str, ...]]
-) -> dict[str, float | None]:
-    merged: dict[str, float | None] = {}
-    for name, own in parts.items():
-        values = [fitted.get(part) for part in own]
-        known = [value for value in values if value is not None]
-        merged[name] = max(known) if len(known) == len(values) else None
-    return merged
+    priors = {
+        name: card.train_prior[[findings.index(part) for part in own]]
+        for name, own in with_prior.items()
+    }
+    return priors, _limits(card.prior_thresholds, with_prior)
 
 
 def _largest(values: np.ndarray, columns: Sequence[Sequence[int]], axis: int) -> np.ndarray:

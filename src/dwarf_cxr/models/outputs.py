@@ -53,6 +53,10 @@ class ModelCard:
     """(C, size, size) float32: mean coverage over training positives that carry regions."""
     seen_patients: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """Sorted int64 hashes of the patients of the training and validation splits."""
+    harmonised: dict[str, list[str]] | None = None
+    """What `PreparedData.harmonised` said of the training data; None in older models."""
+    seen_files: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """The same of their image files: they are known under any name; empty in older models."""
 
 
 @runtime_checkable

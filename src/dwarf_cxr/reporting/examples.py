@@ -14,10 +14,9 @@ from jaxtyping import Bool, Float32
 from dwarf_cxr.data.harmonise import harmonise_data
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import DataError, DwarfError
-from dwarf_cxr.evaluation.maps import reaches
+from dwarf_cxr.evaluation.maps import any_marks
 from dwarf_cxr.models.checkpoint import load_model
-from dwarf_cxr.models.merged import MergedClassifier, merged_card
-from dwarf_cxr.models.outputs import ModelCard, Outputs
+from dwarf_cxr.models.merged import MergedClassifier, MergedOutputs
 from dwarf_cxr.progress import Report
 from dwarf_cxr.reporting.overlay import (
     THRESHOLD,
@@ -82,9 +81,8 @@ class _Seen:
     """What one run's model said of the chosen films."""
 
     run: EvaluatedRun
-    card: ModelCard
-    findings: tuple[str, ...]
-    outputs: Outputs
+    judge: MergedClassifier
+    outputs: MergedOutputs
     rows: Mapping[str, int]
     """Row in `outputs` of each image id."""
 
@@ -187,16 +185,12 @@ def _ask(
     if progress is not None:
         progress(f"maps of {run.name}", done, total)
     model = load_model(run.folder)
-    if model.card is None:
-        raise DwarfError(f"{run.folder}: the model has no card; train or import it again")
     index = {name: place for place, name in enumerate(data.image_ids)}
     places = np.array([index[name] for name in image_ids], dtype=np.int64)
-    findings = tuple(run.metrics["findings_order"])
-    card = merged_card(model.card, model.findings, run.model_parts)
-    judge = MergedClassifier(model, run.model_parts, card)
-    outputs = judge.predict(data.pixels[places], findings)
+    judge = MergedClassifier(model, run.model_parts)
+    outputs = judge.predict(data.pixels[places])
     rows = {name: row for row, name in enumerate(image_ids)}
-    return _Seen(run, card, findings, outputs, rows)
+    return _Seen(run, judge, outputs, rows)
 
 
 def _section(
@@ -234,7 +228,7 @@ def _example(
         )
     ]
     for one in seen:
-        if finding in one.findings:
+        if finding in one.judge.findings:
             panels += _run_panels(film, truth, one, image_id, finding)
     return Example(image_id, rank, *frame, tuple(panels))
 
@@ -253,41 +247,42 @@ def true_pixels(
 def _run_panels(
     film: Picture, truth: np.ndarray, seen: _Seen, image_id: str, finding: str
 ) -> list[Panel]:
-    row, column = seen.rows[image_id], seen.findings.index(finding)
+    row, column = seen.rows[image_id], seen.judge.findings.index(finding)
     extras = seen.outputs.extras
     name = seen.run.name
 
-    def panel(title: str, lines: tuple[str, ...], map_: np.ndarray, limit: float | None) -> Panel:
-        picture = _drawn(film, map_, truth, limit)
+    def panel(
+        title: str, lines: tuple[str, ...], map_: np.ndarray, marked: np.ndarray | None = None
+    ) -> Panel:
+        picture = outlined(blend(film, _enlarged(map_, film)), truth, TRUTH)
+        if marked is not None:
+            picture = outlined(picture, marked, THRESHOLD, dashed=True)
         return Panel(title, lines, data_uri(picture), f"{title} for {finding} on film {image_id}")
 
-    threshold = seen.card.map_thresholds.get(finding)
+    limits, marked = seen.judge.map_limits[finding], None
+    if limits is not None:
+        own = seen.outputs.own.maps[row, seen.judge.columns[finding]]
+        marked = any_marks([_enlarged(one, film) for one in own], limits)
     lines = _case_lines(seen, image_id, finding)
-    panels = [panel(f"Map of {name}", lines, seen.outputs.maps[row, column], threshold)]
+    panels = [panel(f"Map of {name}", lines, seen.outputs.maps[row, column], marked)]
     if "prior" in extras and "evidence" in extras:
-        panels.append(
-            panel(f"Prior of {name}", ("known before looking",), extras["prior"][column], None)
-        )
+        panels.append(panel(f"Prior of {name}", ("known before looking",), extras["prior"][column]))
         panels.append(
             panel(
                 f"Evidence of {name}",
                 ("of this film; 0.5 adds nothing",),
                 extras["evidence"][row, column],
-                None,
             )
         )
     return panels
 
 
-def _drawn(
-    film: Picture, map_: Float32[np.ndarray, "h w"], truth: np.ndarray, threshold: float | None
-) -> Picture:
+def _enlarged(
+    map_: Float32[np.ndarray, "h w"], film: Picture
+) -> Float32[np.ndarray, "height width"]:
+    """The map in the size of the picture."""
     height, width = film.shape[:2]
-    large = cv2.resize(map_, (width, height), interpolation=cv2.INTER_LINEAR)
-    picture = outlined(blend(film, large), truth, TRUTH)
-    if threshold is None:
-        return picture
-    return outlined(picture, reaches(large, threshold), THRESHOLD, dashed=True)
+    return cv2.resize(map_, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def _case_lines(seen: _Seen, image_id: str, finding: str) -> tuple[str, ...]:

@@ -47,6 +47,7 @@ def make_card(
         outputs.probability, outputs.maps, data, val_indices, train_prior
     )
     model = config.settings.model
+    seen = np.isin(data.splits, ("train", "val"))
     return ModelCard(
         method=config.method,
         data_name=data.name,
@@ -59,11 +60,10 @@ def make_card(
         prior_thresholds=prior,
         train_prior=train_prior,
         seen_patients=patient_hashes(
-            data.name,
-            [
-                patient
-                for patient, split in zip(data.patient_ids, data.splits, strict=True)
-                if split in ("train", "val")
-            ],
+            data.patients_of, [data.patient_ids[index] for index in np.flatnonzero(seen)]
         ),
+        harmonised=None
+        if data.harmonised is None
+        else {name: list(shown) for name, shown in data.harmonised.items()},
+        seen_files=np.unique(data.file_hashes[seen]),
     )

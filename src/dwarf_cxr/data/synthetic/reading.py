@@ -83,6 +83,7 @@ def read_synthetic(
         licence="CC0-1.0",
         citation="Schematic radiographs drawn by dwarf-cxr; no patient is shown.",
         notes=tuple(notes),
+        patients_of=f"synthetic, seed {seed}",
     )
 
 
