@@ -270,9 +270,7 @@ def _store_pixels(
         dataset.LossyImageCompressionRatio = round(len(raw) / len(stream.getvalue()), 2)
         dataset.LossyImageCompressionMethod = "ISO_10918_1"
     elif transfer_syntax == JPEG_LOSSLESS:
-        _encapsulate(
-            dataset, lossless_jpeg(values, dataset.BitsStored, restart_rows=restart_rows)
-        )
+        _encapsulate(dataset, lossless_jpeg(values, dataset.BitsStored, restart_rows=restart_rows))
     dataset.file_meta.TransferSyntaxUID = transfer_syntax
 
 

@@ -1,6 +1,7 @@
 import builtins
 import io
 import logging
+import struct
 import subprocess
 import sys
 import tracemalloc
@@ -308,6 +309,66 @@ def test_declared_sizes_are_bounded_before_anything_is_decoded():
 def test_a_frame_of_another_size_is_refused_from_its_own_header(syntax):
     content = dicom.dicom_bytes(FILM, transfer_syntax=syntax, changes={"Columns": 41})
     assert "of 40×48 where the header says 41×48" in refused(content)
+
+
+def coded_as(syntax: uid.UID, frame: bytes, film: np.ndarray) -> bytes:
+    """A DICOM file of the film's size that holds `frame` as its pixels."""
+    dataset = pydicom.dcmread(io.BytesIO(dicom.dicom_bytes(film, transfer_syntax=syntax)))
+    dataset.PixelData = pydicom.encaps.encapsulate([frame])
+    dataset["PixelData"].is_undefined_length = True
+    stream = io.BytesIO()
+    dataset.save_as(stream)
+    return stream.getvalue()
+
+
+def frame_of(syntax: uid.UID, film: np.ndarray) -> bytes:
+    dataset = pydicom.dcmread(io.BytesIO(dicom.dicom_bytes(film, transfer_syntax=syntax)))
+    return pydicom.encaps.get_frame(dataset.PixelData, 0, number_of_frames=1)
+
+
+def box(kind: bytes, content: bytes, *, long: bool = False) -> bytes:
+    if long:
+        return struct.pack(">L4sQ", 1, kind, 16 + len(content)) + content
+    return struct.pack(">L4s", 8 + len(content), kind) + content
+
+
+JP2_START = box(b"jP  ", b"\r\n\x87\n") + box(b"ftyp", b"jp2 \0\0\0\0jp2 ")
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_jpeg_2000_in_a_jp2_file_is_read_past_its_other_boxes(long):
+    # the box of comments begins as a codestream of another size does
+    other = frame_of(dicom.JPEG_2000, dicom.film(36, 50))[:60]
+    jp2 = JP2_START + box(b"uuid", other)
+    jp2 += box(b"jp2c", frame_of(dicom.JPEG_2000, FILM), long=long)
+    content = coded_as(dicom.JPEG_2000, jp2, FILM)
+    np.testing.assert_array_equal(decode_dicom(content, "a"), GREY)
+
+
+def test_the_size_of_jpeg_2000_cannot_be_claimed_elsewhere():
+    large = frame_of(dicom.JPEG_2000, dicom.film(96, 80))
+    claimed = frame_of(dicom.JPEG_2000, FILM)[:60]
+    jp2 = JP2_START + box(b"uuid", claimed) + box(b"jp2c", large)
+    assert "of 80×96 where the header says 40×48" in refused(coded_as(dicom.JPEG_2000, jp2, FILM))
+    for frame in (b"\0\0" + frame_of(dicom.JPEG_2000, FILM), JP2_START, jp2[:-5000]):
+        assert "damaged or truncated pixels" in refused(coded_as(dicom.JPEG_2000, frame, FILM))
+
+
+@pytest.mark.parametrize(
+    ("syntax", "decoder"),
+    [
+        (dicom.JPEG_2000, "openjpeg.utils.decode_pixel_data"),
+        (dicom.JPEG_LS, "jpeg_ls.decode_pixel_data"),
+    ],
+)
+@pytest.mark.parametrize("extra", [-2, 2, 48 * 40])
+def test_another_number_of_decoded_bytes_is_refused(monkeypatch, syntax, decoder, extra):
+    decoded = bytearray(FILM.astype("<u2").tobytes())
+    decoded = decoded[:extra] if extra < 0 else decoded + bytes(extra)
+    answer = (decoded, {}) if syntax == dicom.JPEG_LS else decoded
+    monkeypatch.setattr(decoder, lambda *words, **options: answer)
+    content = dicom.dicom_bytes(FILM, transfer_syntax=syntax)
+    assert "damaged or truncated pixels" in refused(content)
 
 
 @pytest.mark.parametrize(
