@@ -24,6 +24,8 @@ from tests import dicom_files as dicom
 
 FILM = dicom.film(48, 40, bits=12)
 GREY = np.round(FILM * (255 / 4095))
+WHOLE = dicom.Window(127.5, 255, "LINEAR_EXACT")
+"""Shows 8 bits as they are."""
 
 
 def as_pydicom_shows_it(content: bytes) -> np.ndarray:
@@ -136,6 +138,46 @@ def test_a_voi_table_is_scaled_by_the_bits_its_entries_use():
     np.testing.assert_array_equal(decode_dicom(dicom.dicom_bytes(FILM, voi_lut=table), "a"), GREY)
 
 
+@pytest.mark.parametrize(
+    ("stated", "highest", "white"),
+    [
+        (10, 500, 1023),  # meant to be dark
+        (12, 1023, 4095),
+        (16, 16383, 65535),
+        (16, 4096, 65535),
+        (16, 4095, 4095),  # the usual mistake
+        (16, 250, 255),
+        (8, 4095, 4095),  # entries beyond what is stated
+        (0, 4095, 4095),
+        (32, 65535, 65535),
+    ],
+)
+def test_the_bits_of_a_table_are_corrected_only_where_they_cannot_be_right(stated, highest, white):
+    entries = np.round(np.linspace(0, highest, 4096)).astype(int)
+    content = dicom.dicom_bytes(FILM, voi_lut=dicom.Lut(entries, 0, stated))
+    want = entries[FILM] * (255 / white)
+    assert np.abs(decode_dicom(content, "a") - want).max() <= 0.5
+
+
+def table_of_bytes(bits: int, data: bytes) -> bytes:
+    """A film with a VOI table of 256 entries, whatever `data` holds."""
+    item = pydicom.Dataset()
+    item.LUTDescriptor = [256, 0, bits]
+    item.add_new("LUTData", "OW", data)
+    changes = {"VOILUTSequence": [item]}
+    return dicom.dicom_bytes(FILM >> 4, bits_stored=8, bits_allocated=8, changes=changes)
+
+
+def test_tables_of_bytes_are_read_and_tables_cut_short_refused():
+    entries = np.arange(256)[::-1]
+    for data in (entries.astype("u1").tobytes(), entries.astype("<u2").tobytes()):
+        got = decode_dicom(table_of_bytes(8, data), "a")
+        np.testing.assert_array_equal(got, 255 - (FILM >> 4))
+    words = (entries * 16).astype("<u2").tobytes()
+    for bits, cut in ((12, words[:-2]), (12, words[:256]), (8, words[:300]), (8, words[:254])):
+        assert "damaged DICOM file" in refused(table_of_bytes(bits, cut))
+
+
 def test_modality_tables_are_applied_before_the_window():
     table = dicom.Lut([4095 - value for value in range(4096)], 0, 16)
     content = dicom.dicom_bytes(
@@ -165,6 +207,21 @@ def test_padding_takes_no_part_and_is_black(photometric, signed):
     grey = decode_dicom(content, "a")
     np.testing.assert_array_equal(grey[7:], plain[7:])
     assert (grey[:7] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["OB", "OW"])
+@pytest.mark.parametrize("shape", [(6, 9), (7, 9), (1, 1)])
+def test_bytes_in_big_endian_words_are_those_that_pydicom_reads(kind, shape):
+    stored = np.random.default_rng(1).integers(0, 256, shape)
+    content = dicom.dicom_bytes(
+        stored, bits_stored=8, bits_allocated=8, window=WHOLE, transfer_syntax=dicom.BIG_ENDIAN
+    )
+    start = b"\x7f\xe0\x00\x10"
+    assert content.count(start + b"OB") == 1
+    content = content.replace(start + b"OB", start + kind.encode())
+    read = pydicom.dcmread(io.BytesIO(content)).pixel_array
+    np.testing.assert_array_equal(decode_dicom(content, "a"), read)
+    assert (read == stored).all() == (kind == "OB")
 
 
 def test_a_padding_value_above_the_stored_bits_is_a_word():

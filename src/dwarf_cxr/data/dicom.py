@@ -53,11 +53,13 @@ _Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
-class _Table:
+class LookupTable:
     """A lookup table; `entries[0]` stands for `first` and all below it, the last for all above."""
 
     first: int
-    entries: np.ndarray
+    entries: Int64[np.ndarray, "entry"]
+    bits: int
+    """Of a value as it is displayed: 2 ** bits - 1 is white."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +89,11 @@ class _Header:
     padding: tuple[int, int] | None
     slope: float
     intercept: float
-    modality_table: _Table | None
-    voi_table: _Table | None
+    modality_table: LookupTable | None
+    voi_table: LookupTable | None
     window: _Window | None
     pixel_data: bytes | None
+    in_words: bool
 
 
 def decode_dicom(content: bytes, where: str) -> Grey:
@@ -103,7 +106,7 @@ def decode_dicom(content: bytes, where: str) -> Grey:
     """
     header = guarded(lambda: _header(parse(io.BytesIO(content), where)), where)
     _refuse_unfit(header, where)
-    layout = Layout(header.rows, header.columns, header.bits_allocated)
+    layout = Layout(header.rows, header.columns, header.bits_allocated, header.in_words)
     if header.pixel_data is None:
         raise ImageError(f"{where}: no pixels (PixelData is missing or cut off); export it again")
     words, coded_bits = stored_words(header.pixel_data, header.transfer_syntax, layout, where)
@@ -207,6 +210,7 @@ def _header(dataset: Dataset) -> _Header:
         voi_table=_table(dataset, "VOILUTSequence"),
         window=_window(dataset),
         pixel_data=pixel_data if isinstance(pixel_data, bytes) else None,
+        in_words="PixelData" in dataset and dataset["PixelData"].VR == "OW",
     )
 
 
@@ -254,23 +258,46 @@ def _window(dataset: Dataset) -> _Window | None:
             return _Window(centre, width, "LINEAR") if width >= 1 else None
 
 
-def _table(dataset: Dataset, keyword: str) -> _Table | None:
+def _table(dataset: Dataset, keyword: str) -> LookupTable | None:
     """The first table of a sequence; None where there is none, or an empty one."""
     items = dataset.get(keyword)
     if not items:
         return None
-    size, first, _ = (int(number) for number in items[0].LUTDescriptor)
+    return lookup_table(items[0], big_endian=dataset.TransferSyntaxUID == BIG_ENDIAN)
+
+
+def lookup_table(item: Dataset, *, big_endian: bool) -> LookupTable:
+    """The table in an item of a ModalityLUTSequence or VOILUTSequence.
+
+    Raises:
+        ValueError: the table is cut off.
+    """
+    size, first, bits = (int(number) for number in item.LUTDescriptor)
     size = size & 0xFFFF or 65536
-    data = items[0].LUTData
-    if isinstance(data, bytes):
-        order = ">" if dataset.TransferSyntaxUID == BIG_ENDIAN else "<"
-        kind = np.dtype(np.uint8) if len(data) < 2 * size else np.dtype(f"{order}u2")
-        entries = np.frombuffer(data, kind)
-    else:
+    data = item.LUTData
+    if not isinstance(data, bytes):
         entries = np.atleast_1d(np.array(data, np.int64)) & 0xFFFF
+    elif len(data) >= 2 * size:
+        entries = np.frombuffer(data, ">u2" if big_endian else "<u2", size)
+    elif bits <= 8 and len(data) in (size, size + 1):
+        entries = np.frombuffer(data, np.uint8)
+    else:
+        entries = np.empty(0)
     if len(entries) < size:
         raise ValueError("a lookup table is cut off")
-    return _Table(first, entries[:size].astype(np.int64))
+    entries = entries[:size].astype(np.int64)
+    return LookupTable(first, entries, _bits_shown(bits, int(entries.max())))
+
+
+def _bits_shown(stated: int, highest: int) -> int:
+    """The bits of a table's entries: those that its descriptor states, unless it cannot be right.
+
+    Many files state 16 for tables that were made for 12 bits or fewer, and would be nearly black.
+    Otherwise a table that does not reach white is one that is meant to be dark.
+    """
+    used = max(highest.bit_length(), 1)
+    wrong = stated < used or stated > 16 or (stated == 16 and used <= 12)
+    return used if wrong else stated
 
 
 def _refuse_unfit(header: _Header, where: str) -> None:
@@ -379,7 +406,7 @@ def _padded(
     return (low & 0xFFFF <= words) & (words <= high & 0xFFFF)
 
 
-def _entries(table: _Table, values: np.ndarray) -> np.ndarray:
+def _entries(table: LookupTable, values: np.ndarray) -> np.ndarray:
     first = table.first
     if first > 32767 and values.min() < 0:  # written as unsigned where it can only be signed
         first -= 65536
@@ -392,9 +419,7 @@ def _shown(
 ) -> Float64[np.ndarray, "65536"]:
     """Units as brightness, 0 to 1; `used` are those of the image without its padding."""
     if header.voi_table is not None:
-        # files often state more bits than their entries use: go by the entries
-        entries = _entries(header.voi_table, units)
-        return entries / (2 ** int(header.voi_table.entries.max()).bit_length() - 1 or 1)
+        return _entries(header.voi_table, units) / (2**header.voi_table.bits - 1)
     window = header.window
     if window is None:
         low = float(used.min()) if len(used) else 0.0

@@ -39,6 +39,8 @@ class Layout:
     height: int
     width: int
     bits_allocated: int
+    in_words: bool
+    """Whether native pixels are a row of 16-bit words (OW), which may hold two pixels each."""
 
 
 class MissingCodecError(Exception):
@@ -96,11 +98,18 @@ def _name_of(transfer_syntax: str) -> str:
 def _native(pixel_data: bytes, transfer_syntax: str, layout: Layout, where: str) -> Words:
     count = layout.height * layout.width
     needed = count * layout.bits_allocated // 8
+    # two pixels stand in a word, the first of them in its low byte, which then comes second
+    swapped = layout.bits_allocated == 8 and layout.in_words and transfer_syntax == BIG_ENDIAN
+    if swapped:
+        needed += needed % 2
     if len(pixel_data) < needed:
         raise ImageError(
             f"{where}: truncated pixels: {len(pixel_data):,} bytes where {layout.width}×"
             f"{layout.height} pixels need {needed:,}; fetch it again"
         )
+    if swapped:
+        pairs = np.frombuffer(pixel_data, np.uint8, needed).reshape(-1, 2)
+        return pairs[:, ::-1].reshape(-1)[:count].reshape(layout.height, layout.width)
     order = ">" if transfer_syntax == BIG_ENDIAN else "<"
     kind = np.dtype(f"{order}u{layout.bits_allocated // 8}")
     words = np.frombuffer(pixel_data, kind, count).reshape(layout.height, layout.width)
