@@ -2,11 +2,11 @@
 
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -97,8 +97,15 @@ class FilmPrediction:
         return _on_film(said.grid, self.film.grey)
 
 
-WriteMore = Callable[[FilmPrediction, Path], Mapping[str, Path]]
-"""Writes more about a film into its folder and says what: files by the name of their kind."""
+@runtime_checkable
+class WriteMore(Protocol):
+    """Writes more about a film into its folder."""
+
+    def __call__(
+        self, predicted: FilmPrediction, folder: Path, *, faults: list[str]
+    ) -> Mapping[str, Path]:
+        """The files by the name of their kind; what could not be made goes to `faults`, at most one
+        line for a film."""
 
 
 @dataclass(frozen=True)
@@ -136,14 +143,15 @@ def predict(
     Args:
         run: a run or a bare model folder.
         prompts: a YAML file, finding to the words it is asked with.
-        write_more: called for each film before its pictures are written; the files it names stand
-            in the film's record under `files`.
+        write_more: called for each film; the files it names stand in the film's record under
+            `files`.
 
     Returns:
         The path of predictions.json.
 
     Raises:
-        ImageError: images that cannot be read, all of them; the others are written.
+        ImageError: images that cannot be read, or about which `write_more` could not write
+            everything, all of them; what could be made is written.
         ConfigError: no image, an unknown finding, or wrong prompts.
         CheckpointError: no model there, or a damaged one.
     """
@@ -153,13 +161,9 @@ def predict(
     for name, predicted in predict_films(
         run, images, findings=findings, prompts=prompts, faults=faults, progress=progress
     ):
-        try:
-            more = {} if write_more is None else write_more(predicted, out / name)
-        except ImageError as fault:
-            faults.append(str(fault))
-            continue
         record = _write_film(predicted, out / name, out)
         if write_more is not None:
+            more = write_more(predicted, out / name, faults=faults)
             record["files"] = {kind: str(path.relative_to(out)) for kind, path in more.items()}
         records.append(record)
         if save_maps:
@@ -174,9 +178,9 @@ def predict(
             write_bytes(out / "maps.npz", _maps_file(maps, sources, asked))
         write_json(file, {"images": records, "faults": faults})
     if faults:
-        done = f"the other {len(records)} are in {out}" if records else "nothing was written"
-        listed = "\n".join(faults)
-        raise ImageError(f"{len(faults)} of {len(images)} images failed, {done}:\n{listed}")
+        raise ImageError(
+            "\n".join([_summary_of_faults(len(images), len(records), faults, out), *faults])
+        )
     return file
 
 
@@ -316,6 +320,16 @@ def _on_film(
     grid: Float32[np.ndarray, "h w"], grey: UInt8[np.ndarray, "height width"]
 ) -> Float32[np.ndarray, "height width"]:
     return cv2.resize(grid, grey.shape[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def _summary_of_faults(asked: int, written: int, faults: Sequence[str], out: Path) -> str:
+    unread = asked - written
+    incomplete = len(faults) - unread
+    done = f"the other {written} are in {out}" if written else "nothing was written"
+    if not incomplete:
+        return f"{unread} of {asked} images failed, {done}:"
+    lacking = f"{incomplete} lack results beside their scores and pictures"
+    return f"{unread} of {asked} images failed, {done}; of these {lacking}:"
 
 
 def _write_film(predicted: FilmPrediction, folder: Path, out: Path) -> dict[str, Any]:

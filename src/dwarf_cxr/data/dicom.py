@@ -63,7 +63,9 @@ class LookupTable:
 
 
 @dataclass(frozen=True, slots=True)
-class _Window:
+class Window:
+    """A window, in units behind the modality transformation, that shows something."""
+
     centre: float
     width: float
     function: Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
@@ -91,7 +93,7 @@ class _Header:
     intercept: float
     modality_table: LookupTable | None
     voi_table: LookupTable | None
-    window: _Window | None
+    window: Window | None
     pixel_data: bytes | None
     in_words: bool
 
@@ -183,12 +185,12 @@ def _inflated(deflated: bytes, where: str) -> bytes:
 
 
 def _header(dataset: Dataset) -> _Header:
-    missing = [keyword for keyword in _REQUIRED if _first(dataset, keyword) is None]
+    missing = [keyword for keyword in _REQUIRED if first_value(dataset, keyword) is None]
     if _PIXEL_DATA not in dataset:
         missing.append("PixelData")
     pixel_data = dataset.get("PixelData")
     bits_stored = _integer(dataset, "BitsStored")
-    high_bit = _first(dataset, "HighBit")
+    high_bit = first_value(dataset, "HighBit")
     return _Header(
         transfer_syntax=str(dataset.TransferSyntaxUID),
         missing=tuple(missing),
@@ -208,13 +210,13 @@ def _header(dataset: Dataset) -> _Header:
         intercept=_number(dataset, "RescaleIntercept", 0.0),
         modality_table=_table(dataset, "ModalityLUTSequence"),
         voi_table=_table(dataset, "VOILUTSequence"),
-        window=_window(dataset),
+        window=next(iter(windows_of(dataset)), None),
         pixel_data=pixel_data if isinstance(pixel_data, bytes) else None,
         in_words="PixelData" in dataset and dataset["PixelData"].VR == "OW",
     )
 
 
-def _first(dataset: Dataset, keyword: str) -> Any:
+def first_value(dataset: Dataset, keyword: str) -> Any:
     """The element's first value; None where it is missing or empty."""
     value = dataset.get(keyword)
     if isinstance(value, str | bytes) or not hasattr(value, "__getitem__"):
@@ -223,39 +225,54 @@ def _first(dataset: Dataset, keyword: str) -> Any:
 
 
 def _words(dataset: Dataset, keyword: str) -> str:
-    return str(_first(dataset, keyword) or "").strip().upper()
+    return str(first_value(dataset, keyword) or "").strip().upper()
 
 
 def _integer(dataset: Dataset, keyword: str, default: int = 0) -> int:
-    value = _first(dataset, keyword)
+    value = first_value(dataset, keyword)
     return default if value is None else int(value)
 
 
 def _number(dataset: Dataset, keyword: str, default: float) -> float:
-    value = _first(dataset, keyword)
+    value = first_value(dataset, keyword)
     return default if value is None else float(value)
 
 
 def _padding(dataset: Dataset) -> tuple[int, int] | None:
-    value = _first(dataset, "PixelPaddingValue")
+    value = first_value(dataset, "PixelPaddingValue")
     if value is None:
         return None
-    limit = _first(dataset, "PixelPaddingRangeLimit")
+    limit = first_value(dataset, "PixelPaddingRangeLimit")
     return int(value), int(value if limit is None else limit)
 
 
-def _window(dataset: Dataset) -> _Window | None:
-    """The first window; None where there is none, or one that shows nothing."""
-    centre = _number(dataset, "WindowCenter", math.nan)
-    width = _number(dataset, "WindowWidth", math.nan)
-    function = _words(dataset, "VOILUTFunction") or "LINEAR"
+def windows_of(dataset: Dataset) -> tuple[Window, ...]:
+    """The windows that a file offers, in its order, without those that show nothing.
+
+    There are none where the first shows nothing, since that is the one the film was sent with.
+    """
+    function = _words(dataset, "VOILUTFunction")
+    pairs = zip(_numbers(dataset, "WindowCenter"), _numbers(dataset, "WindowWidth"), strict=False)
+    windows = [_usable(centre, width, function) for centre, width in pairs]
+    if not windows or windows[0] is None:
+        return ()
+    return tuple(window for window in windows if window is not None)
+
+
+def _numbers(dataset: Dataset, keyword: str) -> list[float]:
+    value = dataset.get(keyword)
+    values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    return [math.nan if one in (None, "") else float(one) for one in values]
+
+
+def _usable(centre: float, width: float, function: str) -> Window | None:
     if not (math.isfinite(centre) and math.isfinite(width)) or width <= 0:
         return None
     match function:
         case "LINEAR_EXACT" | "SIGMOID":
-            return _Window(centre, width, function)
+            return Window(centre, width, function)
         case _:
-            return _Window(centre, width, "LINEAR") if width >= 1 else None
+            return Window(centre, width, "LINEAR") if width >= 1 else None
 
 
 def _table(dataset: Dataset, keyword: str) -> LookupTable | None:
@@ -275,6 +292,7 @@ def lookup_table(item: Dataset, *, big_endian: bool) -> LookupTable:
     size, first, bits = (int(number) for number in item.LUTDescriptor)
     size = size & 0xFFFF or 65536
     data = item.LUTData
+    entries: np.ndarray
     if not isinstance(data, bytes):
         entries = np.atleast_1d(np.array(data, np.int64)) & 0xFFFF
     elif len(data) >= 2 * size:
@@ -282,7 +300,7 @@ def lookup_table(item: Dataset, *, big_endian: bool) -> LookupTable:
     elif bits <= 8 and len(data) in (size, size + 1):
         entries = np.frombuffer(data, np.uint8)
     else:
-        entries = np.empty(0)
+        entries = np.empty(0, np.uint8)
     if len(entries) < size:
         raise ValueError("a lookup table is cut off")
     entries = entries[:size].astype(np.int64)

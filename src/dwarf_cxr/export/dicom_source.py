@@ -22,6 +22,7 @@ from dwarf_cxr.data.dicom import guarded, parse
 from dwarf_cxr.data.images import is_dicom, read_content
 from dwarf_cxr.errors import ImageError
 from dwarf_cxr.export.codes import OURS, Concept, long_string
+from dwarf_cxr.export.dicom_display import make_valid
 from dwarf_cxr.prediction import NOTICE, Film, FilmPrediction
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def read_header(film: Film) -> Dataset:
 
     Texts become Unicode. Required attributes that the file leaves out are there without a value,
     and dates, times and a sex that break DICOM's own format lose theirs: what is made is to be
-    valid also where the film is not. Names and ids stay as they are, since archives match by them.
+    valid also where the film is not; for the same reason what displays it is that which reading it
+    used (`dicom_display`). Names and ids stay as they are, since archives match by them.
 
     Raises:
         ImageError: no DICOM file, or a damaged one; UIDs or the frame's size are missing; several
@@ -103,6 +105,7 @@ def read_header(film: Film) -> Dataset:
             setattr(header, name, None)
     if header.PatientSex not in ("M", "F", "O"):
         header.PatientSex = None
+    guarded(lambda: make_valid(header), where)
     return header
 
 
