@@ -14,9 +14,9 @@ import yaml
 from jaxtyping import Float32, UInt8
 
 from dwarf_cxr.data.images import decode_grey, image_stem, is_constant, read_content, resize
-from dwarf_cxr.errors import CheckpointError, ConfigError, ImageError
+from dwarf_cxr.errors import CheckpointError, ConfigError, DataError, ImageError
 from dwarf_cxr.evaluation.maps import reaches
-from dwarf_cxr.files import sha256_of, write_bytes, write_json
+from dwarf_cxr.files import read_json, sha256_of, write_bytes, write_json
 from dwarf_cxr.findings import select
 from dwarf_cxr.models.checkpoint import load_model, model_folder
 from dwarf_cxr.models.outputs import ModelCard
@@ -135,7 +135,8 @@ def predict(
     Under `out`: predictions.json; for each image a folder named after it, with overlay.png and,
     for each finding that is present, FINDING.png (its map on the film) and FINDING-map.png (the
     map, 16 bit, 65535 is 1), all at the image's own size, the pictures with a caption below it;
-    with `save_maps` also maps.npz.
+    with `save_maps` also maps.npz. Files of an earlier call that are not made anew leave an image's
+    folder; nobody else's do.
     `boxes` enclose the connected parts of the map, upsampled to the image, that reach the
     finding's map threshold, whether or not the finding is present; each scores its largest value.
     Where no threshold was fitted, `present` is null, and there are no boxes.
@@ -155,6 +156,8 @@ def predict(
         ConfigError: no image, an unknown finding, or wrong prompts.
         CheckpointError: no model there, or a damaged one.
     """
+    file = out / "predictions.json"
+    earlier = _files_of_earlier(file)
     records: list[dict[str, Any]] = []
     maps: list[np.ndarray] = []
     faults: list[str] = []
@@ -165,10 +168,13 @@ def predict(
         if write_more is not None:
             more = write_more(predicted, out / name, faults=faults)
             record["files"] = {kind: str(path.relative_to(out)) for kind, path in more.items()}
+        ours = earlier | _pictures_of([said.finding for said in predicted.findings], name)
+        for stale in ours - _files_of(record):
+            if stale.parent == Path(name) and (out / stale).is_file():
+                (out / stale).unlink()
         records.append(record)
         if save_maps:
             maps.append(np.stack([said.grid for said in predicted.findings]))
-    file = out / "predictions.json"
     if records:
         # an earlier call's maps would be taken for those of these images
         (out / "maps.npz").unlink(missing_ok=True)
@@ -330,6 +336,29 @@ def _summary_of_faults(asked: int, written: int, faults: Sequence[str], out: Pat
         return f"{unread} of {asked} images failed, {done}:"
     lacking = f"{incomplete} lack results beside their scores and pictures"
     return f"{unread} of {asked} images failed, {done}; of these {lacking}:"
+
+
+def _files_of_earlier(predictions: Path) -> set[Path]:
+    """Every file, relative to the folder, that the predictions of an earlier call name."""
+    try:
+        records = read_json(predictions)["images"]
+        return set().union(*map(_files_of, records))
+    except (DataError, OSError, LookupError, TypeError, AttributeError):
+        return set()  # there are none, or somebody else's; these are nobody's then
+
+
+def _files_of(record: Mapping[str, Any]) -> set[Path]:
+    """Every file that a record of predictions.json names."""
+    findings = record["findings"].values()
+    pictures = [said.get(name) for said in findings for name in ("overlay", "map")]
+    named = [record["overlay"], *pictures, *record.get("files", {}).values()]
+    return {Path(name) for name in named if name is not None}
+
+
+def _pictures_of(findings: Sequence[str], folder: str) -> set[Path]:
+    """The pictures that the folder of a film could hold."""
+    files = picture_names(findings)
+    return {Path(folder, f"{file}{end}.png") for file in files for end in ("", "-map")}
 
 
 def _write_film(predicted: FilmPrediction, folder: Path, out: Path) -> dict[str, Any]:

@@ -111,6 +111,15 @@ def test_a_kind_that_cannot_be_made_is_left_out_and_the_others_are_written(
     assert len(faults) == 1
 
 
+def test_results_of_an_earlier_call_go_when_they_are_not_asked_for(model_folder, film, tmp_path):
+    out = tmp_path / "out"
+    predict(model_folder, [film], out, write_more=write_dicom)
+    assert (out / "film" / "report.dcm").is_file()
+    predict(model_folder, [film], out)
+    assert list((out / "film").glob("*.dcm")) == []
+    assert (out / "film" / "overlay.png").is_file()
+
+
 @pytest.mark.parametrize("name", ["segmentation", "overlay", "presentation"])
 def test_a_failure_of_one_kind_keeps_the_record_and_the_pictures(
     model_folder, film, tmp_path, monkeypatch, name
