@@ -2,7 +2,8 @@
 
 A result belongs to the film's patient and study and is a series of its own. Its UIDs follow from
 the film, the model and what the model said, so that repeating a prediction makes the same UIDs and
-an archive keeps one copy, while anything else that was said gets UIDs of its own.
+an archive keeps one copy, while anything else that was said gets UIDs of its own. An object of one
+UID must be the same object, so that nothing in it tells when it was made.
 """
 
 import io
@@ -46,6 +47,14 @@ MAY_BE_EMPTY = (
     "ReferringPhysicianName",
 )
 """Every DICOM object has these, with or without a value."""
+MAKING = (
+    "InstanceCreationDate",
+    "InstanceCreationTime",
+    "DateOfSecondaryCapture",
+    "TimeOfSecondaryCapture",
+)
+"""When an object was made; every object may be without."""
+MIDNIGHT = "000000"
 
 
 @dataclass(frozen=True)
@@ -189,7 +198,31 @@ def finish(result: Dataset, header: Dataset) -> Dataset:
         result.BodyPartExamined = "CHEST"
     if "Rows" in result:
         result.PatientOrientation = header.get("PatientOrientation")
+    _take_date_from_film(result, header)
     return result
+
+
+def _take_date_from_film(result: Dataset, header: Dataset) -> None:
+    """Remove when the result was made; dates that must be there are the film's.
+
+    Where the film has none, they stay those of the making: there must be one.
+    """
+    for name in MAKING:
+        if name in result:
+            delattr(result, name)
+    the_films = header.get("ContributingEquipmentSequence") or []
+    for item in result.get("ContributingEquipmentSequence") or []:
+        if "ContributionDateTime" in item and item not in the_films:
+            del item.ContributionDateTime
+    for kind in ("Content", "Study"):
+        date, time = header.get(f"{kind}Date"), header.get(f"{kind}Time")
+        if not date or not _parses(DA, date):
+            continue
+        for made in ("Content", "PresentationCreation"):
+            if f"{made}Date" in result:
+                setattr(result, f"{made}Date", date)
+                setattr(result, f"{made}Time", time if time and _parses(TM, time) else MIDNIGHT)
+        return
 
 
 def _parsed(content: bytes, where: str) -> Dataset:
