@@ -11,6 +11,7 @@ demo: $(READY)
 	$(BIN)/dwarf demo --out demo
 
 test: $(READY)
+	@command -v dciodvfy >/dev/null && echo "dciodvfy: there" || echo "dciodvfy: not there, its tests are skipped"
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-slow: $(READY)

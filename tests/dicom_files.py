@@ -90,6 +90,7 @@ def dicom_bytes(
     bits_allocated: int = 16,
     signed: bool = False,
     transfer_syntax: uid.UID = RAW,
+    restart_rows: int | None = None,
     rescale: tuple[float, float] | None = (1.0, 0.0),
     modality_lut: Lut | None = None,
     window: Window | None = None,
@@ -113,6 +114,7 @@ def dicom_bytes(
             the colour photometric interpretations; cut to `bits_allocated` bits, and no further:
             bits above `bits_stored` go to the file as they are, where the transfer syntax lets
             them.
+        restart_rows: of lossless JPEG, see `lossless_jpeg`.
         rescale: slope and intercept; None leaves both out.
         voi_lut: its entries are in bits of the display.
         padding: PixelPaddingValue, with `padding_limit` PixelPaddingRangeLimit.
@@ -165,7 +167,7 @@ def dicom_bytes(
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     meta.TransferSyntaxUID = RAW
     dataset.file_meta = meta
-    _store_pixels(dataset, stored, transfer_syntax)
+    _store_pixels(dataset, stored, transfer_syntax, restart_rows)
     for keyword in removed:
         delattr(dataset, keyword)
     for keyword, value in (changes or {}).items():
@@ -249,7 +251,9 @@ def _uid(words: str) -> str:
     return f"2.25.{int(sha256(words.encode()).hexdigest()[:30], 16)}"
 
 
-def _store_pixels(dataset: Dataset, stored: np.ndarray, transfer_syntax: uid.UID) -> None:
+def _store_pixels(
+    dataset: Dataset, stored: np.ndarray, transfer_syntax: uid.UID, restart_rows: int | None
+) -> None:
     kind = np.dtype(f"{'i' if dataset.PixelRepresentation else 'u'}{dataset.BitsAllocated // 8}")
     values = np.ascontiguousarray(stored.astype(np.int64).astype(kind))
     big_endian = transfer_syntax == BIG_ENDIAN
@@ -266,7 +270,7 @@ def _store_pixels(dataset: Dataset, stored: np.ndarray, transfer_syntax: uid.UID
         dataset.LossyImageCompressionRatio = round(len(raw) / len(stream.getvalue()), 2)
         dataset.LossyImageCompressionMethod = "ISO_10918_1"
     elif transfer_syntax == JPEG_LOSSLESS:
-        _encapsulate(dataset, lossless_jpeg(values, dataset.BitsStored))
+        _encapsulate(dataset, lossless_jpeg(values, dataset.BitsStored, restart_rows=restart_rows))
     dataset.file_meta.TransferSyntaxUID = transfer_syntax
 
 
@@ -276,15 +280,43 @@ def _encapsulate(dataset: Dataset, frame: bytes) -> None:
     dataset["PixelData"].is_undefined_length = True
 
 
-def lossless_jpeg(values: np.ndarray, bits: int, *, predictor: int = 1) -> bytes:
+def lossless_jpeg(
+    values: np.ndarray, bits: int, *, predictor: int = 1, restart_rows: int | None = None
+) -> bytes:
     """Unsigned values (height, width) as a lossless JPEG stream (process 14).
 
-    ITU-T T.81, annex H; every difference has a code of 5 bits and its own bits.
+    ITU-T T.81, annex H; every difference has a code of 5 bits and its own bits. With
+    `restart_rows` prediction begins anew after every so many rows.
     """
     height, width = values.shape
     wide = values.astype(np.int64)
+    rows = restart_rows or height
+    parts = [
+        _lossless_scan(wide[first : first + rows], bits, predictor)
+        for first in range(0, height, rows)
+    ]
+    scan = parts[0]
+    for number, part in enumerate(parts[1:]):
+        scan += bytes([0xFF, 0xD0 + number % 8]) + part
+    frame = struct.pack(">BHHBBBB", bits, height, width, 1, 1, 0x11, 0)
+    code_lengths = bytes([0, 0, 0, 0, 17, *[0] * 11])
+    restarts = b"" if restart_rows is None else _segment(0xDD, struct.pack(">H", rows * width))
+    return b"".join(
+        [
+            b"\xff\xd8",
+            _segment(0xC3, frame),
+            _segment(0xC4, b"\x00" + code_lengths + bytes(range(17))),
+            restarts,
+            _segment(0xDA, bytes([1, 1, 0, predictor, 0, 0])),
+            scan,
+            b"\xff\xd9",
+        ]
+    )
+
+
+def _lossless_scan(wide: np.ndarray, bits: int, predictor: int) -> bytes:
     left, above, corner = wide[1:, :-1], wide[:-1, 1:], wide[:-1, :-1]
-    predicted = np.empty((height, width), np.int64)
+    predicted = np.empty(wide.shape, np.int64)
     predicted[0, 0] = 2 ** (bits - 1)
     predicted[0, 1:], predicted[1:, 0] = wide[0, :-1], wide[:-1, 0]
     predicted[1:, 1:] = {
@@ -306,19 +338,7 @@ def lossless_jpeg(values: np.ndarray, bits: int, *, predictor: int = 1) -> bytes
             written.append(f"{own:0{category}b}")
     coded = "".join(written)
     coded += "1" * (-len(coded) % 8)
-    scan = int(coded, 2).to_bytes(len(coded) // 8, "big").replace(b"\xff", b"\xff\x00")
-    frame = struct.pack(">BHHBBBB", bits, height, width, 1, 1, 0x11, 0)
-    code_lengths = bytes([0, 0, 0, 0, 17, *[0] * 11])
-    return b"".join(
-        [
-            b"\xff\xd8",
-            _segment(0xC3, frame),
-            _segment(0xC4, b"\x00" + code_lengths + bytes(range(17))),
-            _segment(0xDA, bytes([1, 1, 0, predictor, 0, 0])),
-            scan,
-            b"\xff\xd9",
-        ]
-    )
+    return int(coded, 2).to_bytes(len(coded) // 8, "big").replace(b"\xff", b"\xff\x00")
 
 
 def _segment(marker: int, content: bytes) -> bytes:

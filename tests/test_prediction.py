@@ -315,6 +315,77 @@ def test_maps_of_an_earlier_call_do_not_stay_beside_other_predictions(model_fold
     assert not (tmp_path / "out" / "maps.npz").exists()
 
 
+def model_that_calls(data, folder, *present):
+    """A model that calls these findings present, and no other."""
+    model = tiny_model(data)
+    calls = {finding: 0.0 if finding in present else 1.0 for finding in FINDINGS}
+    object.__setattr__(model.card, "score_thresholds", calls)
+    save_model(model, folder)
+    return folder
+
+
+def write_words(predicted, folder, *, faults):
+    (folder / "words.txt").write_text("words")
+    return {"words": folder / "words.txt"}
+
+
+def test_results_of_an_earlier_call_do_not_stay_beside_new_ones(data, tmp_path):
+    first, second, third = FINDINGS
+    one = model_that_calls(data, tmp_path / "one", first, second)
+    two = model_that_calls(data, tmp_path / "two", second, third)
+    film, other = (write_film(tmp_path / "in" / name, seed=3) for name in ("a.png", "b.png"))
+    out = tmp_path / "out"
+    predict(one, [film, other], out, write_more=write_words)
+    notes = [out / "a" / name for name in ("notes.txt", "mine.png", "report.dcm")]
+    for note in notes:
+        note.write_text("the user's own")
+    untouched = sorted((out / "b").iterdir())
+    assert len(untouched) == 6
+    predict(two, [film], out)
+    (image,) = predictions(out)["images"]
+    said = image["findings"]
+    named = [
+        image["overlay"],
+        *(said[name][kind] for name in (second, third) for kind in ("overlay", "map")),
+    ]
+    assert set((out / "a").iterdir()) == {*(out / name for name in named), *notes}
+    # a film that was not asked about keeps what was said of it
+    assert sorted((out / "b").iterdir()) == untouched
+    predict(one, [film], out, findings=[third])
+    assert set((out / "a").iterdir()) == {out / "a" / "overlay.png", *notes}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"images": 3}',
+        '{"images": [{"findings": {}, "overlay": "../in/a.png"}]}',
+        '{"images": [{"findings": {}, "overlay": "a/../../in/a.png"}]}',
+        '{"images": [{"findings": {}, "overlay": "/etc", "files": {"y": "a/.."}}]}',
+    ],
+)
+def test_predictions_of_another_hand_do_no_harm(model_folder, tmp_path, content):
+    film = write_film(tmp_path / "in" / "a.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "predictions.json").write_text(content)
+    predict(model_folder, [film], tmp_path / "out")
+    assert film.is_file()
+    assert len(predictions(tmp_path / "out")["images"]) == 1
+
+
+def test_pictures_are_removed_without_a_record_of_them_too(data, tmp_path):
+    first, second, _ = FINDINGS
+    film = write_film(tmp_path / "in" / "a.png")
+    out = tmp_path / "out"
+    predict(model_that_calls(data, tmp_path / "one", first), [film], out)
+    (out / "predictions.json").unlink()  # as after a call that was killed
+    predict(model_that_calls(data, tmp_path / "two", second), [film], out)
+    assert len(list((out / "a").iterdir())) == 3
+
+
 def test_a_dicom_film_is_answered_as_its_png(model_folder, tmp_path):
     stored = dicom_files.film(70, 93)
     png, dcm = tmp_path / "in" / "film.png", tmp_path / "in" / "study" / "film.dcm"

@@ -2,11 +2,11 @@
 
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -14,9 +14,9 @@ import yaml
 from jaxtyping import Float32, UInt8
 
 from dwarf_cxr.data.images import decode_grey, image_stem, is_constant, read_content, resize
-from dwarf_cxr.errors import CheckpointError, ConfigError, ImageError
+from dwarf_cxr.errors import CheckpointError, ConfigError, DataError, ImageError
 from dwarf_cxr.evaluation.maps import reaches
-from dwarf_cxr.files import sha256_of, write_bytes, write_json
+from dwarf_cxr.files import read_json, sha256_of, write_bytes, write_json
 from dwarf_cxr.findings import select
 from dwarf_cxr.models.checkpoint import load_model, model_folder
 from dwarf_cxr.models.outputs import ModelCard
@@ -97,8 +97,15 @@ class FilmPrediction:
         return _on_film(said.grid, self.film.grey)
 
 
-WriteMore = Callable[[FilmPrediction, Path], Mapping[str, Path]]
-"""Writes more about a film into its folder and says what: files by the name of their kind."""
+@runtime_checkable
+class WriteMore(Protocol):
+    """Writes more about a film into its folder."""
+
+    def __call__(
+        self, predicted: FilmPrediction, folder: Path, *, faults: list[str]
+    ) -> Mapping[str, Path]:
+        """The files by the name of their kind; what could not be made goes to `faults`, at most one
+        line for a film."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +135,8 @@ def predict(
     Under `out`: predictions.json; for each image a folder named after it, with overlay.png and,
     for each finding that is present, FINDING.png (its map on the film) and FINDING-map.png (the
     map, 16 bit, 65535 is 1), all at the image's own size, the pictures with a caption below it;
-    with `save_maps` also maps.npz.
+    with `save_maps` also maps.npz. Files of an earlier call that are not made anew leave an image's
+    folder; nobody else's do.
     `boxes` enclose the connected parts of the map, upsampled to the image, that reach the
     finding's map threshold, whether or not the finding is present; each scores its largest value.
     Where no threshold was fitted, `present` is null, and there are no boxes.
@@ -136,35 +144,37 @@ def predict(
     Args:
         run: a run or a bare model folder.
         prompts: a YAML file, finding to the words it is asked with.
-        write_more: called for each film before its pictures are written; the files it names stand
-            in the film's record under `files`.
+        write_more: called for each film; the files it names stand in the film's record under
+            `files`.
 
     Returns:
         The path of predictions.json.
 
     Raises:
-        ImageError: images that cannot be read, all of them; the others are written.
+        ImageError: images that cannot be read, or about which `write_more` could not write
+            everything, all of them; what could be made is written.
         ConfigError: no image, an unknown finding, or wrong prompts.
         CheckpointError: no model there, or a damaged one.
     """
+    file = out / "predictions.json"
+    earlier = _files_of_earlier(file)
     records: list[dict[str, Any]] = []
     maps: list[np.ndarray] = []
     faults: list[str] = []
     for name, predicted in predict_films(
         run, images, findings=findings, prompts=prompts, faults=faults, progress=progress
     ):
-        try:
-            more = {} if write_more is None else write_more(predicted, out / name)
-        except ImageError as fault:
-            faults.append(str(fault))
-            continue
         record = _write_film(predicted, out / name, out)
         if write_more is not None:
+            more = write_more(predicted, out / name, faults=faults)
             record["files"] = {kind: str(path.relative_to(out)) for kind, path in more.items()}
+        ours = earlier | _pictures_of([said.finding for said in predicted.findings], name)
+        for stale in ours - _files_of(record):
+            if stale.parent == Path(name) and (out / stale).is_file():
+                (out / stale).unlink()
         records.append(record)
         if save_maps:
             maps.append(np.stack([said.grid for said in predicted.findings]))
-    file = out / "predictions.json"
     if records:
         # an earlier call's maps would be taken for those of these images
         (out / "maps.npz").unlink(missing_ok=True)
@@ -174,9 +184,9 @@ def predict(
             write_bytes(out / "maps.npz", _maps_file(maps, sources, asked))
         write_json(file, {"images": records, "faults": faults})
     if faults:
-        done = f"the other {len(records)} are in {out}" if records else "nothing was written"
-        listed = "\n".join(faults)
-        raise ImageError(f"{len(faults)} of {len(images)} images failed, {done}:\n{listed}")
+        raise ImageError(
+            "\n".join([_summary_of_faults(len(images), len(records), faults, out), *faults])
+        )
     return file
 
 
@@ -316,6 +326,39 @@ def _on_film(
     grid: Float32[np.ndarray, "h w"], grey: UInt8[np.ndarray, "height width"]
 ) -> Float32[np.ndarray, "height width"]:
     return cv2.resize(grid, grey.shape[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def _summary_of_faults(asked: int, written: int, faults: Sequence[str], out: Path) -> str:
+    unread = asked - written
+    incomplete = len(faults) - unread
+    done = f"the other {written} are in {out}" if written else "nothing was written"
+    if not incomplete:
+        return f"{unread} of {asked} images failed, {done}:"
+    lacking = f"{incomplete} lack results beside their scores and pictures"
+    return f"{unread} of {asked} images failed, {done}; of these {lacking}:"
+
+
+def _files_of_earlier(predictions: Path) -> set[Path]:
+    """Every file, relative to the folder, that the predictions of an earlier call name."""
+    try:
+        records = read_json(predictions)["images"]
+        return set().union(*map(_files_of, records))
+    except (DataError, OSError, LookupError, TypeError, AttributeError):
+        return set()  # there are none, or somebody else's; these are nobody's then
+
+
+def _files_of(record: Mapping[str, Any]) -> set[Path]:
+    """Every file that a record of predictions.json names."""
+    findings = record["findings"].values()
+    pictures = [said.get(name) for said in findings for name in ("overlay", "map")]
+    named = [record["overlay"], *pictures, *record.get("files", {}).values()]
+    return {Path(name) for name in named if name is not None}
+
+
+def _pictures_of(findings: Sequence[str], folder: str) -> set[Path]:
+    """The pictures that the folder of a film could hold."""
+    files = picture_names(findings)
+    return {Path(folder, f"{file}{end}.png") for file in files for end in ("", "-map")}
 
 
 def _write_film(predicted: FilmPrediction, folder: Path, out: Path) -> dict[str, Any]:

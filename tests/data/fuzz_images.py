@@ -49,6 +49,9 @@ def whole_files() -> list[bytes]:
     for syntax in (*dicom.LOSSLESS, dicom.JPEG_LOSSLESS):
         files.append(dicom.dicom_bytes(film, transfer_syntax=syntax, window=window))
     files.append(
+        dicom.dicom_bytes(film, transfer_syntax=dicom.JPEG_LOSSLESS, restart_rows=1, window=window)
+    )
+    files.append(
         dicom.dicom_bytes(
             film >> 4,
             bits_stored=8,

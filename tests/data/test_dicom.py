@@ -1,6 +1,7 @@
 import builtins
 import io
 import logging
+import struct
 import subprocess
 import sys
 import tracemalloc
@@ -23,6 +24,8 @@ from tests import dicom_files as dicom
 
 FILM = dicom.film(48, 40, bits=12)
 GREY = np.round(FILM * (255 / 4095))
+WHOLE = dicom.Window(127.5, 255, "LINEAR_EXACT")
+"""Shows 8 bits as they are."""
 
 
 def as_pydicom_shows_it(content: bytes) -> np.ndarray:
@@ -135,6 +138,46 @@ def test_a_voi_table_is_scaled_by_the_bits_its_entries_use():
     np.testing.assert_array_equal(decode_dicom(dicom.dicom_bytes(FILM, voi_lut=table), "a"), GREY)
 
 
+@pytest.mark.parametrize(
+    ("stated", "highest", "white"),
+    [
+        (10, 500, 1023),  # meant to be dark
+        (12, 1023, 4095),
+        (16, 16383, 65535),
+        (16, 4096, 65535),
+        (16, 4095, 4095),  # the usual mistake
+        (16, 250, 255),
+        (8, 4095, 4095),  # entries beyond what is stated
+        (0, 4095, 4095),
+        (32, 65535, 65535),
+    ],
+)
+def test_the_bits_of_a_table_are_corrected_only_where_they_cannot_be_right(stated, highest, white):
+    entries = np.round(np.linspace(0, highest, 4096)).astype(int)
+    content = dicom.dicom_bytes(FILM, voi_lut=dicom.Lut(entries, 0, stated))
+    want = entries[FILM] * (255 / white)
+    assert np.abs(decode_dicom(content, "a") - want).max() <= 0.5
+
+
+def table_of_bytes(bits: int, data: bytes) -> bytes:
+    """A film with a VOI table of 256 entries, whatever `data` holds."""
+    item = pydicom.Dataset()
+    item.LUTDescriptor = [256, 0, bits]
+    item.add_new("LUTData", "OW", data)
+    changes = {"VOILUTSequence": [item]}
+    return dicom.dicom_bytes(FILM >> 4, bits_stored=8, bits_allocated=8, changes=changes)
+
+
+def test_tables_of_bytes_are_read_and_tables_cut_short_refused():
+    entries = np.arange(256)[::-1]
+    for data in (entries.astype("u1").tobytes(), entries.astype("<u2").tobytes()):
+        got = decode_dicom(table_of_bytes(8, data), "a")
+        np.testing.assert_array_equal(got, 255 - (FILM >> 4))
+    words = (entries * 16).astype("<u2").tobytes()
+    for bits, cut in ((12, words[:-2]), (12, words[:256]), (8, words[:300]), (8, words[:254])):
+        assert "damaged DICOM file" in refused(table_of_bytes(bits, cut))
+
+
 def test_modality_tables_are_applied_before_the_window():
     table = dicom.Lut([4095 - value for value in range(4096)], 0, 16)
     content = dicom.dicom_bytes(
@@ -164,6 +207,21 @@ def test_padding_takes_no_part_and_is_black(photometric, signed):
     grey = decode_dicom(content, "a")
     np.testing.assert_array_equal(grey[7:], plain[7:])
     assert (grey[:7] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["OB", "OW"])
+@pytest.mark.parametrize("shape", [(6, 9), (7, 9), (1, 1)])
+def test_bytes_in_big_endian_words_are_those_that_pydicom_reads(kind, shape):
+    stored = np.random.default_rng(1).integers(0, 256, shape)
+    content = dicom.dicom_bytes(
+        stored, bits_stored=8, bits_allocated=8, window=WHOLE, transfer_syntax=dicom.BIG_ENDIAN
+    )
+    start = b"\x7f\xe0\x00\x10"
+    assert content.count(start + b"OB") == 1
+    content = content.replace(start + b"OB", start + kind.encode())
+    read = pydicom.dcmread(io.BytesIO(content)).pixel_array
+    np.testing.assert_array_equal(decode_dicom(content, "a"), read)
+    assert (read == stored).all() == (kind == "OB")
 
 
 def test_a_padding_value_above_the_stored_bits_is_a_word():
@@ -308,6 +366,66 @@ def test_declared_sizes_are_bounded_before_anything_is_decoded():
 def test_a_frame_of_another_size_is_refused_from_its_own_header(syntax):
     content = dicom.dicom_bytes(FILM, transfer_syntax=syntax, changes={"Columns": 41})
     assert "of 40×48 where the header says 41×48" in refused(content)
+
+
+def coded_as(syntax: uid.UID, frame: bytes, film: np.ndarray) -> bytes:
+    """A DICOM file of the film's size that holds `frame` as its pixels."""
+    dataset = pydicom.dcmread(io.BytesIO(dicom.dicom_bytes(film, transfer_syntax=syntax)))
+    dataset.PixelData = pydicom.encaps.encapsulate([frame])
+    dataset["PixelData"].is_undefined_length = True
+    stream = io.BytesIO()
+    dataset.save_as(stream)
+    return stream.getvalue()
+
+
+def frame_of(syntax: uid.UID, film: np.ndarray) -> bytes:
+    dataset = pydicom.dcmread(io.BytesIO(dicom.dicom_bytes(film, transfer_syntax=syntax)))
+    return pydicom.encaps.get_frame(dataset.PixelData, 0, number_of_frames=1)
+
+
+def box(kind: bytes, content: bytes, *, long: bool = False) -> bytes:
+    if long:
+        return struct.pack(">L4sQ", 1, kind, 16 + len(content)) + content
+    return struct.pack(">L4s", 8 + len(content), kind) + content
+
+
+JP2_START = box(b"jP  ", b"\r\n\x87\n") + box(b"ftyp", b"jp2 \0\0\0\0jp2 ")
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_jpeg_2000_in_a_jp2_file_is_read_past_its_other_boxes(long):
+    # the box of comments begins as a codestream of another size does
+    other = frame_of(dicom.JPEG_2000, dicom.film(36, 50))[:60]
+    jp2 = JP2_START + box(b"uuid", other)
+    jp2 += box(b"jp2c", frame_of(dicom.JPEG_2000, FILM), long=long)
+    content = coded_as(dicom.JPEG_2000, jp2, FILM)
+    np.testing.assert_array_equal(decode_dicom(content, "a"), GREY)
+
+
+def test_the_size_of_jpeg_2000_cannot_be_claimed_elsewhere():
+    large = frame_of(dicom.JPEG_2000, dicom.film(96, 80))
+    claimed = frame_of(dicom.JPEG_2000, FILM)[:60]
+    jp2 = JP2_START + box(b"uuid", claimed) + box(b"jp2c", large)
+    assert "of 80×96 where the header says 40×48" in refused(coded_as(dicom.JPEG_2000, jp2, FILM))
+    for frame in (b"\0\0" + frame_of(dicom.JPEG_2000, FILM), JP2_START, jp2[:-5000]):
+        assert "damaged or truncated pixels" in refused(coded_as(dicom.JPEG_2000, frame, FILM))
+
+
+@pytest.mark.parametrize(
+    ("syntax", "decoder"),
+    [
+        (dicom.JPEG_2000, "openjpeg.utils.decode_pixel_data"),
+        (dicom.JPEG_LS, "jpeg_ls.decode_pixel_data"),
+    ],
+)
+@pytest.mark.parametrize("extra", [-2, 2, 48 * 40])
+def test_another_number_of_decoded_bytes_is_refused(monkeypatch, syntax, decoder, extra):
+    decoded = bytearray(FILM.astype("<u2").tobytes())
+    decoded = decoded[:extra] if extra < 0 else decoded + bytes(extra)
+    answer = (decoded, {}) if syntax == dicom.JPEG_LS else decoded
+    monkeypatch.setattr(decoder, lambda *words, **options: answer)
+    content = dicom.dicom_bytes(FILM, transfer_syntax=syntax)
+    assert "damaged or truncated pixels" in refused(content)
 
 
 @pytest.mark.parametrize(

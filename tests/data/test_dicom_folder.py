@@ -1,8 +1,10 @@
 """Reading a hospital's export, and that nobody's identity leaves it."""
 
+import csv
 import io
 import json
 import logging
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from pydicom.fileset import FileSet
 
 from dwarf_cxr import cli
+from dwarf_cxr.data import dicom_folder
 from dwarf_cxr.data.check import check
 from dwarf_cxr.data.dicom_folder import read_dicom
 from dwarf_cxr.data.prepare import prepare
@@ -79,9 +82,10 @@ def test_films_are_found_and_the_rest_is_counted(export, links):
     assert len(patients) == 2
     assert all(one.labels == {} for one in source.radiographs)
     (left_out,) = [note for note in source.notes if "left out" in note]
-    assert left_out.startswith("6 files were left out: ")
+    assert left_out.startswith("7 files were left out: ")
     for part in (
         "2 not DICOM files",
+        "1 hidden files or folders",
         "1 of modality CT",
         "1 raw detector images",
         "1 DICOM objects without an image",
@@ -193,6 +197,52 @@ def test_all_damaged_files_are_listed_by_pseudonym(export, links):
     assert str(links) in where
     assert_nothing_leaks("\n".join(faults), export)
     assert all(name in links.read_text() for name in ("bad1", "bad2", "bad3"))
+
+
+def test_what_cannot_be_read_is_a_fault_by_pseudonym(export, links, monkeypatch):
+    """A folder, a file and the two of a pair that are compared; as root nothing is unreadable."""
+    write(export / "SMITH^JOHN" / "shut" / "a.dcm", b"")
+    write(export / "SMITH^JOHN" / "stuck", b"")
+    whole, scan, look = dicom_folder.sha256_of, os.scandir, Path.stat
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    def refusing(name, real):
+        return lambda path, **options: (
+            refuse(path) if Path(path).name == name else real(path, **options)
+        )
+
+    monkeypatch.setattr(dicom_folder, "sha256_of", refusing("copy of IM0001", whole))
+    monkeypatch.setattr(os, "scandir", refusing("shut", scan))
+    monkeypatch.setattr(Path, "stat", refusing("stuck", look))
+    with pytest.raises(DataError) as caught:
+        read_dicom(export, links=links, findings=["Mass"])
+    *faults, _ = str(caught.value).splitlines()
+    assert len(faults) == 3
+    assert all("cannot be read (Permission denied)" in fault for fault in faults)
+    assert_nothing_leaks("\n".join(faults), export)
+    rows = list(csv.reader(links.open(newline="")))
+    by_name = {Path(row[3]).name: row[1] for row in rows if row[2] == "cannot be read"}
+    assert set(by_name) == {"shut", "stuck", "copy of IM0001"}
+    assert {fault.split(":")[0] for fault in faults} == set(by_name.values())
+
+
+def test_what_is_not_looked_into_is_counted(export, links):
+    (export / "SMITH^JOHN" / "gone SMITH").symlink_to(export / "nowhere")
+    write(export / ".SMITH" / "deep" / "a.dcm", b"")
+    os.mkfifo(export / "JONES" / "pipe")
+    source = read_dicom(export, links=links, findings=["Mass"])
+    (left_out,) = [note for note in source.notes if "left out" in note]
+    for part in (
+        "10 files were left out",
+        "2 hidden files or folders",
+        "1 links that lead nowhere",
+        "1 neither files nor folders",
+    ):
+        assert part in left_out
+    assert_nothing_leaks(left_out, export)
+    assert "gone SMITH" in links.read_text()
 
 
 def test_a_tree_without_films_is_refused(tmp_path, links):
@@ -337,7 +387,7 @@ def test_no_error_names_a_patient(export, links, tmp_path, monkeypatch, capsys, 
     assert "truncated pixels" in more
     assert_nothing_leaks(shown + more + caplog.text, export)
     name = more.split("truncated")[0].split()[-1].rstrip(":")
-    (row,) = [line for line in links.read_text().splitlines() if f",{name}," in line]
+    (row,) = [line for line in links.read_text().splitlines() if f'"{name}"' in line]
     assert "SMITH^JOHN/cut" in row
     monkeypatch.setenv("DWARF_DEBUG", "1")
     monkeypatch.setattr(sys, "argv", ["dwarf", *words])

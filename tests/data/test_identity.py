@@ -27,14 +27,20 @@ def test_the_table_is_private_and_leads_back(tmp_path):
     path.unlink()
     with link_table(path) as links:
         name = links.pseudonym("image", "1.2,3\n", "/films/\udcff.dcm")
+        odd = links.pseudonym("patient", "4711\r8", "")
     assert path.stat().st_mode & 0o777 == 0o600
     rows = list(csv.reader(path.open(newline="", encoding="utf-8")))
     assert rows[0] == ["kind", "pseudonym", "original", "file"]
     assert rows[1] == ["salt", "", links.salt.hex(), ""]
     assert rows[2] == ["image", name, "1.2,3\n", "/films/\\udcff.dcm"]
+    assert rows[3] == ["patient", odd, "4711\r8", ""]
     path.chmod(0o644)
-    with link_table(path):
-        pass
+    with link_table(path) as again:
+        assert again.salt == links.salt
+        assert again.rows == {
+            ("image", name): ("1.2,3\n", "/films/\\udcff.dcm"),
+            ("patient", odd): ("4711\r8", ""),
+        }
     assert path.stat().st_mode & 0o777 == 0o600
 
 

@@ -1,5 +1,8 @@
 import io
+import os
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from dwarf_cxr.data.images import (
+    MAX_BYTES,
     decode_grey,
     find_images,
     image_stem,
@@ -143,6 +147,85 @@ def test_exif_orientation_is_applied(mode):
     exif[0x0112] = 6  # shown turned by a quarter, clockwise
     got = decode_grey(encoded(image, exif=exif), "a.png")
     np.testing.assert_array_equal(got, np.rot90(pixels, -1))
+
+
+def whole_at_once(image: Image.Image) -> np.ndarray:
+    """The conversions without tiles, as they are documented."""
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        bits = next(bits for bits in (8, 10, 12, 14, 16) if values.max() < 2**bits)
+        return np.round(values * (255 / (2**bits - 1))).astype(np.uint8)
+    if image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        image = Image.alpha_composite(black, image)
+    return np.asarray(image.convert("RGB").convert("L"))
+
+
+def made(mode: str, height: int, width: int, bits: int = 8) -> Image.Image:
+    rng = np.random.default_rng(3)
+    if mode.startswith("I"):
+        return Image.fromarray(rng.integers(0, 2**bits, (height, width), dtype=np.uint16))
+    colour = Image.fromarray(rng.integers(0, 256, (height, width, 4), dtype=np.uint8), "RGBA")
+    return colour if mode == "RGBA" else colour.convert("RGB").convert(mode)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 2100), (1030, 5), (1025, 1026)])
+@pytest.mark.parametrize("mode", ["I;16", "RGBA", "LA", "RGB", "L", "P", "1", "CMYK"])
+def test_tiles_do_not_change_a_value(mode, shape):
+    content = encoded(made(mode, *shape), "JPEG" if mode == "CMYK" else "PNG")
+    expected = whole_at_once(Image.open(io.BytesIO(content)))
+    np.testing.assert_array_equal(decode_grey(content, "a.png"), expected)
+
+
+@pytest.mark.parametrize("bits", [7, 8, 9, 10, 11, 12, 13, 14, 15, 16])
+def test_values_of_every_depth_are_those_of_the_whole_image(bits):
+    content = encoded(made("I;16", 300, 301, bits))
+    expected = whole_at_once(Image.open(io.BytesIO(content)))
+    np.testing.assert_array_equal(decode_grey(content, "a.png"), expected)
+
+
+def test_a_transparent_colour_is_black_in_every_tile():
+    colour = Image.new("RGB", (1500, 3), (200, 200, 200))
+    colour.paste((9, 8, 7), (1200, 0, 1400, 3))
+    got = decode_grey(encoded(colour, transparency=(200, 200, 200)), "a.png")
+    np.testing.assert_array_equal(np.flatnonzero(got[1]), np.arange(1200, 1400))
+
+
+PEAK = """
+import io, resource, sys
+from PIL import Image
+from dwarf_cxr.data.images import decode_grey
+
+side, mode = 4000, sys.argv[1]
+stream = io.BytesIO()
+small = Image.new(mode, (64, 64))
+small.save(stream, "PNG")
+decode_grey(stream.getvalue(), "x")
+stream = io.BytesIO()
+Image.new(mode, (side, side), 77 if mode == "I;16" else (9, 8, 7, 77)).save(stream, "PNG")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+decode_grey(stream.getvalue(), "x")
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print((after - before) * 1024 / side**2)
+"""
+
+
+@pytest.mark.parametrize("mode", ["I;16", "RGBA"])
+def test_decoding_takes_little_more_than_the_image(mode):
+    # making the file has held the image once already: what is counted here comes on top of that
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, mode], capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) < 5  # bytes per pixel; 20 and more for conversions of the whole
+
+
+def test_a_huge_file_is_refused_unread(tmp_path):
+    path = tmp_path / "huge.png"
+    path.touch()
+    os.truncate(path, MAX_BYTES + 1)
+    with pytest.raises(ImageError, match=r"huge\.png: a file of 1,073,741,825 bytes, more than"):
+        read_grey(path)
 
 
 def test_constant_images_are_seen():

@@ -1,4 +1,5 @@
 import struct
+import time
 
 import numpy as np
 import pytest
@@ -63,6 +64,25 @@ def test_restarts_begin_anew():
     stream = head + b"\xff\xdd\x00\x04" + struct.pack(">H", 24) + first[scan:-2]
     stream += b"\xff\xd0" + second[scan + 10 :]
     np.testing.assert_array_equal(decode_lossless_jpeg(stream), np.vstack([top, bottom]))
+
+
+@pytest.mark.parametrize("predictor", range(1, 8))
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (11, 6)])
+@pytest.mark.parametrize("rows", [1, 4])
+def test_restarts_within_any_shape_come_back(predictor, shape, rows):
+    values = noise(*shape, 12)
+    stream = lossless_jpeg(values, 12, predictor=predictor, restart_rows=rows)
+    np.testing.assert_array_equal(decode_lossless_jpeg(stream), values)
+
+
+@pytest.mark.parametrize("shape", [(400, 30), (40, 2000)])
+def test_a_restart_in_every_row_costs_little(shape):
+    values = noise(*shape, 12)
+    stream = lossless_jpeg(values, 12, restart_rows=1)
+    started = time.process_time()
+    np.testing.assert_array_equal(decode_lossless_jpeg(stream), values)
+    # 2 s and more where every part was taken for a whole chunk
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize("kept", [1, 20, 60, 200, 1000])

@@ -38,6 +38,12 @@ SOURCES: dict[str, dict[str, Any]] = {
     "CR": {"modality": "CR", "window": dicom.Window([1.5, 2], [3, 4], "SIGMOID")},
     "CR with the detector's spacing": {"modality": "CR", "removed": ["PixelSpacing"]},
     "CR without spacing": {"modality": "CR", "spacing": None, "window": WINDOW},
+    "CR with pixels that are no squares": {"modality": "CR", "spacing": (0.2, 0.1)},
+    "CR with the shape of its pixels": {
+        "modality": "CR",
+        "spacing": None,
+        "changes": {"PixelAspectRatio": [2, 1]},
+    },
     "secondary capture": {"modality": "OT"},
 }
 """Valid films as they come: none has a frame of reference or a slice thickness."""

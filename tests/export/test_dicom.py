@@ -89,14 +89,54 @@ def test_the_film_itself_is_not_touched(film, tmp_path):
     assert film.read_bytes() == before
 
 
-def test_a_result_that_cannot_be_made_leaves_nothing(film, tmp_path, monkeypatch):
+@pytest.mark.parametrize("fault", [ValueError("SMITH"), ZeroDivisionError(), OSError("SMITH")])
+def test_a_kind_that_cannot_be_made_is_left_out_and_the_others_are_written(
+    film, tmp_path, monkeypatch, fault
+):
     def fails(header, predicted):
-        raise ValueError("no such value")
+        raise fault
 
+    out = tmp_path / "out"
+    write_dicom(predicted_for(film), out)
     monkeypatch.setattr(export, "report", fails)
-    with pytest.raises(ImageError, match=r"film\.dcm: no valid DICOM result .*\(ValueError\)"):
-        write_dicom(predicted_for(film), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    words = rf"film\.dcm: no valid DICOM result .*\(report: {type(fault).__name__}\); correct"
+    with pytest.raises(ImageError, match=words) as raised:
+        write_dicom(predicted_for(film), out)
+    assert "SMITH" not in str(raised.value)
+    others = {str(kind) for kind in Kind} - {"report"}
+    # the report of the call before would be taken for one of this
+    assert {path.stem for path in out.iterdir()} == others
+    faults: list[str] = []
+    assert set(write_dicom(predicted_for(film), tmp_path / "two", faults=faults)) == others
+    assert len(faults) == 1
+
+
+def test_results_of_an_earlier_call_go_when_they_are_not_asked_for(model_folder, film, tmp_path):
+    out = tmp_path / "out"
+    predict(model_folder, [film], out, write_more=write_dicom)
+    assert (out / "film" / "report.dcm").is_file()
+    predict(model_folder, [film], out)
+    assert list((out / "film").glob("*.dcm")) == []
+    assert (out / "film" / "overlay.png").is_file()
+
+
+@pytest.mark.parametrize("name", ["segmentation", "overlay", "presentation"])
+def test_a_failure_of_one_kind_keeps_the_record_and_the_pictures(
+    model_folder, film, tmp_path, monkeypatch, name
+):
+    def fails(*arguments):
+        raise ValueError
+
+    monkeypatch.setattr(export, name, fails)
+    out = tmp_path / "out"
+    with pytest.raises(ImageError, match=r"0 of 1 images failed, the other 1 are in .* 1 lack"):
+        predict(model_folder, [film], out, write_more=write_dicom)
+    written = json.loads((out / "predictions.json").read_text(encoding="utf-8"))
+    (record,) = written["images"]
+    lost = {"segmentation", "segmentation-fractional"} if name == "segmentation" else {name}
+    assert set(record["files"]) == {str(kind) for kind in Kind} - lost
+    assert (out / record["overlay"]).is_file()
+    assert len(written["faults"]) == 1
 
 
 @pytest.fixture(scope="module")
@@ -177,12 +217,14 @@ def test_other_films_are_named_and_dicom_films_done(model_folder, film, tmp_path
     png = tmp_path / "in" / "other.png"
     cv2.imwrite(str(png), np.random.default_rng(0).integers(0, 256, (60, 70), dtype=np.uint8))
     out = tmp_path / "out"
-    with pytest.raises(ImageError, match=r"1 of 2 images failed.*\n.*other\.png: not a DICOM file"):
+    with pytest.raises(ImageError, match=r"1 lack.*\n.*other\.png: not a DICOM file"):
         predict(model_folder, [png, film], out, write_more=write_dicom)
     written = json.loads((out / "predictions.json").read_text(encoding="utf-8"))
-    assert [image["source"] for image in written["images"]] == [str(film)]
-    assert not (out / "other").exists()
-    with pytest.raises(ImageError, match=r"1 of 2 images failed; 1 files of the others"):
+    assert [image["source"] for image in written["images"]] == [str(png), str(film)]
+    assert [len(image["files"]) for image in written["images"]] == [0, len(Kind)]
+    assert (out / "other" / "overlay.png").is_file()
+    assert list((out / "other").glob("*.dcm")) == []
+    with pytest.raises(ImageError, match=r"1 of 2 images failed; 1 files of what could be made"):
         export_dicom(model_folder, [png, film], tmp_path / "export", [Kind.REPORT])
     assert [path.name for path in (tmp_path / "export").iterdir()] == ["film"]
 

@@ -118,6 +118,25 @@ def test_a_film_without_a_window_gets_none(tmp_path):
     assert "SoftcopyVOILUTSequence" not in written(path)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "spacing", "ratio"),
+    [
+        ({"spacing": (0.2, 0.1)}, [0.2, 0.1], None),
+        ({"spacing": (0.2, 0.1), "removed": ["PixelSpacing"]}, [0.2, 0.1], None),
+        ({"spacing": (0.2, 0.1), "changes": {"ImagerPixelSpacing": [0.3, 0.3]}}, [0.2, 0.1], None),
+        ({"spacing": (0.2, 0.1), "changes": {"PixelSpacing": None}}, [0.2, 0.1], None),
+        ({"spacing": None, "changes": {"PixelAspectRatio": [2, 1]}}, None, [2, 1]),
+        ({"spacing": None}, None, [1, 1]),
+        ({"spacing": (0.0, 0.1)}, None, [1, 1]),
+    ],
+)
+def test_pixels_are_displayed_in_their_own_shape(tmp_path, arguments, spacing, ratio):
+    path = write_source(tmp_path / "a.dcm", {"modality": "CR", **arguments})
+    (area,) = written(path).DisplayedAreaSelectionSequence
+    assert area.get("PresentationPixelSpacing") == spacing
+    assert area.get("PresentationPixelAspectRatio") == ratio
+
+
 def _without_rescale(arguments):
     return {"rescale": None, **arguments} if "modality_lut" in arguments else arguments
 

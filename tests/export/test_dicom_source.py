@@ -1,3 +1,4 @@
+import datetime
 from dataclasses import replace
 
 import numpy as np
@@ -91,6 +92,50 @@ def test_uids_follow_from_the_film_the_model_and_what_it_said(film, tmp_path):
         assert uids.isdisjoint({other.instance_uid, other.series_uid})
         uids |= {other.instance_uid, other.series_uid}
     assert identity_of(one, "overlay").instance_uid not in uids
+
+
+@pytest.mark.parametrize(
+    ("changes", "date", "time"),
+    [
+        ({}, "20200102", "030405"),
+        ({"ContentDate": "20200105", "ContentTime": "060708.25"}, "20200105", "060708.25"),
+        ({"ContentDate": "20200105"}, "20200105", "000000"),
+        ({"ContentDate": None, "StudyTime": None}, "20200102", "000000"),
+        ({"ContentDate": "soon", "ContentTime": "060708"}, "20200102", "030405"),
+    ],
+)
+def test_repeating_makes_the_same_objects_to_the_byte(tmp_path, monkeypatch, changes, date, time):
+    with pydicom.config.disable_value_validation():
+        path = write_source(tmp_path / "a.dcm", {"modality": "CR", "changes": changes})
+    first = write_dicom(predicted_for(path), tmp_path / "one")
+
+    class Later(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2031, 2, 3, 4, 5, 6, 7, tzinfo=tz)
+
+    monkeypatch.setattr(datetime, "datetime", Later)
+    second = write_dicom(predicted_for(path), tmp_path / "two")
+    assert list(first) == list(second) == [str(kind) for kind in Kind]
+    for kind, file in first.items():
+        assert pydicom.dcmread(file) == pydicom.dcmread(second[kind])
+        assert file.read_bytes() == second[kind].read_bytes()
+        made = pydicom.dcmread(file)
+        name = "PresentationCreation" if kind == "presentation" else "Content"
+        assert (made[f"{name}Date"].value, made[f"{name}Time"].value) == (date, time)
+
+
+def test_the_dimensions_of_two_segmentations_are_their_own(film):
+    one, two = (results(film)[str(kind)] for kind in (Kind.SEGMENTATION, Kind.FRACTIONAL))
+    uids = []
+    for result in (one, two):
+        (organization,) = result.DimensionOrganizationSequence
+        uids.append(organization.DimensionOrganizationUID)
+        assert {item.DimensionOrganizationUID for item in result.DimensionIndexSequence} == {
+            uids[-1]
+        }
+        assert uids[-1] not in (result.SOPInstanceUID, result.SeriesInstanceUID)
+    assert uids[0] != uids[1]
 
 
 def test_the_folder_and_name_of_a_model_do_not_matter(film):

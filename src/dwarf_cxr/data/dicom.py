@@ -53,15 +53,19 @@ _Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
-class _Table:
+class LookupTable:
     """A lookup table; `entries[0]` stands for `first` and all below it, the last for all above."""
 
     first: int
-    entries: np.ndarray
+    entries: Int64[np.ndarray, "entry"]
+    bits: int
+    """Of a value as it is displayed: 2 ** bits - 1 is white."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Window:
+class Window:
+    """A window, in units behind the modality transformation, that shows something."""
+
     centre: float
     width: float
     function: Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
@@ -87,10 +91,11 @@ class _Header:
     padding: tuple[int, int] | None
     slope: float
     intercept: float
-    modality_table: _Table | None
-    voi_table: _Table | None
-    window: _Window | None
+    modality_table: LookupTable | None
+    voi_table: LookupTable | None
+    window: Window | None
     pixel_data: bytes | None
+    in_words: bool
 
 
 def decode_dicom(content: bytes, where: str) -> Grey:
@@ -103,7 +108,7 @@ def decode_dicom(content: bytes, where: str) -> Grey:
     """
     header = guarded(lambda: _header(parse(io.BytesIO(content), where)), where)
     _refuse_unfit(header, where)
-    layout = Layout(header.rows, header.columns, header.bits_allocated)
+    layout = Layout(header.rows, header.columns, header.bits_allocated, header.in_words)
     if header.pixel_data is None:
         raise ImageError(f"{where}: no pixels (PixelData is missing or cut off); export it again")
     words, coded_bits = stored_words(header.pixel_data, header.transfer_syntax, layout, where)
@@ -180,12 +185,12 @@ def _inflated(deflated: bytes, where: str) -> bytes:
 
 
 def _header(dataset: Dataset) -> _Header:
-    missing = [keyword for keyword in _REQUIRED if _first(dataset, keyword) is None]
+    missing = [keyword for keyword in _REQUIRED if first_value(dataset, keyword) is None]
     if _PIXEL_DATA not in dataset:
         missing.append("PixelData")
     pixel_data = dataset.get("PixelData")
     bits_stored = _integer(dataset, "BitsStored")
-    high_bit = _first(dataset, "HighBit")
+    high_bit = first_value(dataset, "HighBit")
     return _Header(
         transfer_syntax=str(dataset.TransferSyntaxUID),
         missing=tuple(missing),
@@ -205,12 +210,13 @@ def _header(dataset: Dataset) -> _Header:
         intercept=_number(dataset, "RescaleIntercept", 0.0),
         modality_table=_table(dataset, "ModalityLUTSequence"),
         voi_table=_table(dataset, "VOILUTSequence"),
-        window=_window(dataset),
+        window=next(iter(windows_of(dataset)), None),
         pixel_data=pixel_data if isinstance(pixel_data, bytes) else None,
+        in_words="PixelData" in dataset and dataset["PixelData"].VR == "OW",
     )
 
 
-def _first(dataset: Dataset, keyword: str) -> Any:
+def first_value(dataset: Dataset, keyword: str) -> Any:
     """The element's first value; None where it is missing or empty."""
     value = dataset.get(keyword)
     if isinstance(value, str | bytes) or not hasattr(value, "__getitem__"):
@@ -219,58 +225,97 @@ def _first(dataset: Dataset, keyword: str) -> Any:
 
 
 def _words(dataset: Dataset, keyword: str) -> str:
-    return str(_first(dataset, keyword) or "").strip().upper()
+    return str(first_value(dataset, keyword) or "").strip().upper()
 
 
 def _integer(dataset: Dataset, keyword: str, default: int = 0) -> int:
-    value = _first(dataset, keyword)
+    value = first_value(dataset, keyword)
     return default if value is None else int(value)
 
 
 def _number(dataset: Dataset, keyword: str, default: float) -> float:
-    value = _first(dataset, keyword)
+    value = first_value(dataset, keyword)
     return default if value is None else float(value)
 
 
 def _padding(dataset: Dataset) -> tuple[int, int] | None:
-    value = _first(dataset, "PixelPaddingValue")
+    value = first_value(dataset, "PixelPaddingValue")
     if value is None:
         return None
-    limit = _first(dataset, "PixelPaddingRangeLimit")
+    limit = first_value(dataset, "PixelPaddingRangeLimit")
     return int(value), int(value if limit is None else limit)
 
 
-def _window(dataset: Dataset) -> _Window | None:
-    """The first window; None where there is none, or one that shows nothing."""
-    centre = _number(dataset, "WindowCenter", math.nan)
-    width = _number(dataset, "WindowWidth", math.nan)
-    function = _words(dataset, "VOILUTFunction") or "LINEAR"
+def windows_of(dataset: Dataset) -> tuple[Window, ...]:
+    """The windows that a file offers, in its order, without those that show nothing.
+
+    There are none where the first shows nothing, since that is the one the film was sent with.
+    """
+    function = _words(dataset, "VOILUTFunction")
+    pairs = zip(_numbers(dataset, "WindowCenter"), _numbers(dataset, "WindowWidth"), strict=False)
+    windows = [_usable(centre, width, function) for centre, width in pairs]
+    if not windows or windows[0] is None:
+        return ()
+    return tuple(window for window in windows if window is not None)
+
+
+def _numbers(dataset: Dataset, keyword: str) -> list[float]:
+    value = dataset.get(keyword)
+    values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    return [math.nan if one in (None, "") else float(one) for one in values]
+
+
+def _usable(centre: float, width: float, function: str) -> Window | None:
     if not (math.isfinite(centre) and math.isfinite(width)) or width <= 0:
         return None
     match function:
         case "LINEAR_EXACT" | "SIGMOID":
-            return _Window(centre, width, function)
+            return Window(centre, width, function)
         case _:
-            return _Window(centre, width, "LINEAR") if width >= 1 else None
+            return Window(centre, width, "LINEAR") if width >= 1 else None
 
 
-def _table(dataset: Dataset, keyword: str) -> _Table | None:
+def _table(dataset: Dataset, keyword: str) -> LookupTable | None:
     """The first table of a sequence; None where there is none, or an empty one."""
     items = dataset.get(keyword)
     if not items:
         return None
-    size, first, _ = (int(number) for number in items[0].LUTDescriptor)
+    return lookup_table(items[0], big_endian=dataset.TransferSyntaxUID == BIG_ENDIAN)
+
+
+def lookup_table(item: Dataset, *, big_endian: bool) -> LookupTable:
+    """The table in an item of a ModalityLUTSequence or VOILUTSequence.
+
+    Raises:
+        ValueError: the table is cut off.
+    """
+    size, first, bits = (int(number) for number in item.LUTDescriptor)
     size = size & 0xFFFF or 65536
-    data = items[0].LUTData
-    if isinstance(data, bytes):
-        order = ">" if dataset.TransferSyntaxUID == BIG_ENDIAN else "<"
-        kind = np.dtype(np.uint8) if len(data) < 2 * size else np.dtype(f"{order}u2")
-        entries = np.frombuffer(data, kind)
-    else:
+    data = item.LUTData
+    entries: np.ndarray
+    if not isinstance(data, bytes):
         entries = np.atleast_1d(np.array(data, np.int64)) & 0xFFFF
+    elif len(data) >= 2 * size:
+        entries = np.frombuffer(data, ">u2" if big_endian else "<u2", size)
+    elif bits <= 8 and len(data) in (size, size + 1):
+        entries = np.frombuffer(data, np.uint8)
+    else:
+        entries = np.empty(0, np.uint8)
     if len(entries) < size:
         raise ValueError("a lookup table is cut off")
-    return _Table(first, entries[:size].astype(np.int64))
+    entries = entries[:size].astype(np.int64)
+    return LookupTable(first, entries, _bits_shown(bits, int(entries.max())))
+
+
+def _bits_shown(stated: int, highest: int) -> int:
+    """The bits of a table's entries: those that its descriptor states, unless it cannot be right.
+
+    Many files state 16 for tables that were made for 12 bits or fewer, and would be nearly black.
+    Otherwise a table that does not reach white is one that is meant to be dark.
+    """
+    used = max(highest.bit_length(), 1)
+    wrong = stated < used or stated > 16 or (stated == 16 and used <= 12)
+    return used if wrong else stated
 
 
 def _refuse_unfit(header: _Header, where: str) -> None:
@@ -379,7 +424,7 @@ def _padded(
     return (low & 0xFFFF <= words) & (words <= high & 0xFFFF)
 
 
-def _entries(table: _Table, values: np.ndarray) -> np.ndarray:
+def _entries(table: LookupTable, values: np.ndarray) -> np.ndarray:
     first = table.first
     if first > 32767 and values.min() < 0:  # written as unsigned where it can only be signed
         first -= 65536
@@ -392,9 +437,7 @@ def _shown(
 ) -> Float64[np.ndarray, "65536"]:
     """Units as brightness, 0 to 1; `used` are those of the image without its padding."""
     if header.voi_table is not None:
-        # files often state more bits than their entries use: go by the entries
-        entries = _entries(header.voi_table, units)
-        return entries / (2 ** int(header.voi_table.entries.max()).bit_length() - 1 or 1)
+        return _entries(header.voi_table, units) / (2**header.voi_table.bits - 1)
     window = header.window
     if window is None:
         low = float(used.min()) if len(used) else 0.0

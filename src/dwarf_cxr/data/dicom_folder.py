@@ -9,6 +9,7 @@ of their PatientID. Names are not even read.
 
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -115,28 +116,28 @@ def _read(
     faults: list[str] = []
     skipped: Counter[str] = Counter()
     files: dict[str, _File] = {}
-    for path in _candidates(root, faults):
+    for path in _candidates(root, links, faults, skipped):
         try:
             found = _scan(path, links)
+            if isinstance(found, str):
+                skipped[found] += 1
+                links.note_file(str(path), found)
+                continue
+            image_id = links.pseudonym("image", found.sop_uid or str(path), str(path))
+            other = files.setdefault(image_id, found)
+            if other is found:
+                continue
+            if _sha256(other.path, links) == _sha256(path, links):
+                skipped["copies of another file"] += 1
+                links.pseudonym("image", other.sop_uid, str(other.path))
+            else:
+                second = links.note_file(str(path), f"the same SOPInstanceUID as {image_id}")
+                faults.append(
+                    f"{image_id} and {second}: different files with the same SOPInstanceUID; "
+                    "keep one"
+                )
         except ImageError as fault:
             faults.append(str(fault))
-            continue
-        if isinstance(found, str):
-            skipped[found] += 1
-            links.note_file(str(path), found)
-            continue
-        image_id = links.pseudonym("image", found.sop_uid or str(path), str(path))
-        other = files.setdefault(image_id, found)
-        if other is found:
-            continue
-        if sha256_of(other.path) == sha256_of(path):
-            skipped["copies of another file"] += 1
-            links.pseudonym("image", other.sop_uid, str(other.path))
-        else:
-            second = links.note_file(str(path), f"the same SOPInstanceUID as {image_id}")
-            faults.append(
-                f"{image_id} and {second}: different files with the same SOPInstanceUID; keep one"
-            )
     said: dict[str, _Said] = {}
     columns, notes = tuple(findings), list(_notes(files, skipped))
     if labels is not None:
@@ -174,23 +175,53 @@ def _read(
     )
 
 
-def _candidates(root: Path, faults: list[str]) -> Iterator[Path]:
-    """All files under a folder, or all images that a DICOMDIR lists, in sorted order."""
+def _candidates(
+    root: Path, links: LinkTable, faults: list[str], skipped: Counter[str]
+) -> Iterator[Path]:
+    """All files under a folder, or all images that a DICOMDIR lists, in sorted order.
+
+    What is hidden, or no file in the end, goes to `skipped`; what cannot be looked at to `faults`.
+    """
     if root.is_file():
         yield from _listed_in_directory(root, faults)
         return
+
+    def unreadable(path: object, fault: OSError) -> None:
+        where = links.note_file(str(path), "cannot be read")
+        faults.append(
+            f"{where}: a file or folder that cannot be read ({fault.strerror}); make it readable"
+        )
+
+    def leave_out(path: Path, reason: str) -> None:
+        skipped[reason] += 1
+        links.note_file(str(path), reason)
+
     visited = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+    for folder, subfolders, names in os.walk(
+        root, onerror=lambda fault: unreadable(fault.filename, fault), followlinks=True
+    ):
         real = os.path.realpath(folder)
         if real in visited:  # a link back up
             subfolders.clear()
             continue
         visited.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in sorted(names):
+        hidden = sorted(name for name in (*subfolders, *names) if name.startswith("."))
+        for name in hidden:
+            leave_out(Path(folder, name), "hidden files or folders")
+        subfolders[:] = sorted(set(subfolders).difference(hidden))
+        for name in sorted(set(names).difference(hidden)):
             path = Path(folder, name)
-            if not name.startswith(".") and path.is_file():
-                yield path
+            try:
+                mode = path.stat().st_mode
+            except FileNotFoundError:
+                leave_out(path, "links that lead nowhere")
+            except OSError as fault:
+                unreadable(path, fault)
+            else:
+                if stat.S_ISREG(mode):
+                    yield path
+                else:
+                    leave_out(path, "neither files nor folders")
 
 
 def _listed_in_directory(dicomdir: Path, faults: list[str]) -> list[Path]:
@@ -206,7 +237,9 @@ def _listed_in_directory(dicomdir: Path, faults: list[str]) -> list[Path]:
             continue
         # the standard writes capitals, copies of a disc often have none
         names = (parts, tuple(part.lower() for part in parts))
-        present = [path for name in names if (path := dicomdir.parent.joinpath(*name)).is_file()]
+        present = [
+            path for name in names if os.path.isfile(path := dicomdir.parent.joinpath(*name))
+        ]
         if present and not any(part in ("", ".", "..") or "/" in part for part in parts):
             paths.add(present[0])
         else:
@@ -248,6 +281,14 @@ def _scan(path: Path, links: LinkTable) -> _File | str:
         raise ImageError(f"{where}: cannot be read ({fault.strerror})") from None
     del links.rows["file", where]
     return found
+
+
+def _sha256(path: Path, links: LinkTable) -> str:
+    try:
+        return sha256_of(path)
+    except OSError as fault:
+        where = links.note_file(str(path), "cannot be read")
+        raise ImageError(f"{where}: cannot be read ({fault.strerror})") from None
 
 
 def _found(dataset: Dataset, path: Path, where: str) -> _File | str:

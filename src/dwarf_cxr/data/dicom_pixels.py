@@ -7,7 +7,7 @@ decoded, so that a small file cannot unpack to any size.
 import io
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,10 @@ from dwarf_cxr.errors import ImageError
 IMPLICIT = "1.2.840.10008.1.2"
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
 DEFLATED = "1.2.840.10008.1.2.1.99"
+_JP2 = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
+"""How a JP2 file begins."""
+_J2K = b"\xff\x4f\xff\x51"
+"""How a JPEG 2000 codestream begins: its size comes first."""
 _NATIVE = (IMPLICIT, "1.2.840.10008.1.2.1", BIG_ENDIAN, DEFLATED)
 
 Words = UInt8[np.ndarray, "height width"] | UInt16[np.ndarray, "height width"]
@@ -35,6 +39,8 @@ class Layout:
     height: int
     width: int
     bits_allocated: int
+    in_words: bool
+    """Whether native pixels are a row of 16-bit words (OW), which may hold two pixels each."""
 
 
 class MissingCodecError(Exception):
@@ -92,11 +98,18 @@ def _name_of(transfer_syntax: str) -> str:
 def _native(pixel_data: bytes, transfer_syntax: str, layout: Layout, where: str) -> Words:
     count = layout.height * layout.width
     needed = count * layout.bits_allocated // 8
+    # two pixels stand in a word, the first of them in its low byte, which then comes second
+    swapped = layout.bits_allocated == 8 and layout.in_words and transfer_syntax == BIG_ENDIAN
+    if swapped:
+        needed += needed % 2
     if len(pixel_data) < needed:
         raise ImageError(
             f"{where}: truncated pixels: {len(pixel_data):,} bytes where {layout.width}×"
             f"{layout.height} pixels need {needed:,}; fetch it again"
         )
+    if swapped:
+        pairs = np.frombuffer(pixel_data, np.uint8, needed).reshape(-1, 2)
+        return pairs[:, ::-1].reshape(-1)[:count].reshape(layout.height, layout.width)
     order = ">" if transfer_syntax == BIG_ENDIAN else "<"
     kind = np.dtype(f"{order}u{layout.bits_allocated // 8}")
     words = np.frombuffer(pixel_data, kind, count).reshape(layout.height, layout.width)
@@ -183,14 +196,15 @@ def _jpeg_2000(frame: bytes, layout: Layout) -> tuple[Words, int]:
         import openjpeg.utils
     except ImportError:
         raise MissingCodecError("pylibjpeg-openjpeg") from None
-    start = frame.index(b"\xff\x4f\xff\x51")
-    right, bottom, left, top = struct.unpack_from(">4L", frame, start + 8)
-    components, depth = struct.unpack_from(">HB", frame, start + 40)
+    # nothing but what was checked goes to the decoder
+    stream = _codestream(frame)
+    right, bottom, left, top = struct.unpack_from(">4L", stream, 8)
+    components, depth = struct.unpack_from(">HB", stream, 40)
     if components != 1:
         raise _OtherCodingError(f"of {components} components")
     _check_size((bottom - top, right - left), layout)
     signed, bits = depth >> 7, (depth & 127) + 1
-    words = _as_words(openjpeg.utils.decode_pixel_data(frame, version=2), bits, layout)
+    words = _as_words(openjpeg.utils.decode_pixel_data(stream, version=2), bits, layout)
     if signed and bits < layout.bits_allocated:
         # a negative value becomes that of the whole word, which then holds all its bits
         half = 1 << (bits - 1)
@@ -199,11 +213,42 @@ def _jpeg_2000(frame: bytes, layout: Layout) -> tuple[Words, int]:
     return words, bits
 
 
+def _codestream(frame: bytes) -> bytes:
+    """The JPEG 2000 codestream of a frame: all of it, or what its box of a JP2 file holds.
+
+    Raises:
+        ValueError: there is none.
+    """
+    stream = frame
+    if frame.startswith(_JP2):
+        stream = next((content for kind, content in _boxes(frame) if kind == b"jp2c"), b"")
+    if not stream.startswith(_J2K):
+        raise ValueError("no codestream where one must begin")
+    return stream
+
+
+def _boxes(file: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and content of the boxes of a JP2 file (ISO/IEC 15444-1, annex I)."""
+    position = 0
+    while position < len(file):
+        length, kind = struct.unpack_from(">L4s", file, position)
+        content = position + 8
+        if length == 1:
+            (length,) = struct.unpack_from(">Q", file, content)
+            content += 8
+        end = position + length if length else len(file)
+        if not content <= end <= len(file):
+            raise ValueError("a box is cut off")
+        yield kind, file[content:end]
+        position = end
+
+
 def _as_words(decoded: bytearray | np.ndarray, bits: int, layout: Layout) -> Words:
+    """All that a decoder delivered, which must be exactly one frame."""
     if bits > 16:
         raise _OtherCodingError(f"of {bits} bits")
-    kind = np.dtype("u1" if bits <= 8 else "<u2")
-    words = np.frombuffer(decoded, kind, layout.height * layout.width)
+    # for another size the values would be those of other pixels
+    words = np.frombuffer(decoded, np.dtype("u1" if bits <= 8 else "<u2"))
     return words.reshape(layout.height, layout.width)
 
 

@@ -103,7 +103,8 @@ def _read(path: Path) -> LinkTable:
 
 def _write(table: LinkTable) -> None:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    # unquoted, a carriage return in an id would end its line for whoever reads the table
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(COLUMNS)
     writer.writerow(("salt", "", table.salt.hex(), ""))
     writer.writerows((*key, *value) for key, value in sorted(table.rows.items()))

@@ -9,7 +9,7 @@ coordinates are those of the image as it is displayed; 16-bit grey is scaled by 
 import io
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +27,10 @@ pixels for some file: what an interrupted preparation decoded before is then not
 
 MAX_PIXELS = 100_000_000
 """Larger images are refused from their header: a small file can unpack to any size."""
+
+MAX_BYTES = 1 << 30
+"""Larger files are not even read: an uncompressed image of `MAX_PIXELS` in 16-bit colour and alpha
+has 0.8 of it."""
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 
@@ -47,6 +51,9 @@ _TURNS = {
 }
 """What undoes each orientation of the EXIF standard."""
 
+_TILE = 1024
+"""Side of the squares, in pixels, that are converted at a time."""
+
 Grey = UInt8[np.ndarray, "height width"]
 
 
@@ -63,10 +70,17 @@ def read_content(path: Path, where: str | None = None) -> bytes:
     """The bytes of an image file, which errors name by `where` or else by its path.
 
     Raises:
-        ImageError: the file is missing, cannot be opened, or is empty.
+        ImageError: the file is missing, cannot be opened, is empty, or is larger than `MAX_BYTES`;
+            then nothing of it is read.
     """
     name = where or str(path)
     try:
+        size = Path(path).stat().st_size
+        if size > MAX_BYTES:
+            raise ImageError(
+                f"{name}: a file of {size:,} bytes, more than {MAX_BYTES:,}; no film is as large, "
+                "reduce it first or leave it out"
+            )
         content = Path(path).read_bytes()
     except FileNotFoundError:
         raise ImageError(f"{name}: no such file; restore it or drop its row") from None
@@ -130,8 +144,24 @@ def _what_it_is(content: bytes) -> str:
 
 
 def _to_grey(image: Image.Image, where: str) -> Grey:
+    """The image in grey, tile by tile: conversions of a whole image take many times its size."""
     if image.mode.startswith("I"):
-        return _from_16_bit(np.asarray(image).astype(np.int64), where)
+        table = _grey_of_16_bit(image, where)
+    grey = np.empty((image.height, image.width), np.uint8)
+    for place, tile in _tiles(image):
+        grey[place] = table[np.asarray(tile)] if tile.mode.startswith("I") else _luminance(tile)
+    return grey
+
+
+def _tiles(image: Image.Image) -> Iterator[tuple[tuple[slice, slice], Image.Image]]:
+    """The parts of an image, with the rows and columns where each is."""
+    for top in range(0, image.height, _TILE):
+        for left in range(0, image.width, _TILE):
+            bottom, right = min(top + _TILE, image.height), min(left + _TILE, image.width)
+            yield np.s_[top:bottom, left:right], image.crop((left, top, right, bottom))
+
+
+def _luminance(image: Image.Image) -> Grey:
     if image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info:
         coloured = image.convert("RGBA")
         black = Image.new("RGBA", coloured.size, (0, 0, 0, 255))
@@ -141,16 +171,24 @@ def _to_grey(image: Image.Image, where: str) -> Grey:
     return np.array(image.convert("L"), dtype=np.uint8)
 
 
-def _from_16_bit(values: np.ndarray, where: str) -> Grey:
-    """Scale by the fewest bits, of 8, 10, 12, 14 and 16, that hold the brightest pixel.
+def _grey_of_16_bit(image: Image.Image, where: str) -> UInt8[np.ndarray, "65536"]:
+    """The grey of every value, scaled by the fewest bits, of 8, 10, 12, 14 and 16, that hold the
+    brightest pixel.
 
     Detectors give 10 to 14 bits and most exporters store them unshifted; dividing those by
     65,535 would leave the film nearly black.
     """
-    if values.min() < 0 or values.max() > 65535:
+    extremes = [(int(tile.min()), int(tile.max())) for tile in _arrays(image)]
+    least, most = min(low for low, _ in extremes), max(high for _, high in extremes)
+    if least < 0 or most > 65535:
         raise ImageError(f"{where}: grey values outside 0 to 65535; export it as 16-bit or 8-bit")
-    brightest = next(2**bits - 1 for bits in (8, 10, 12, 14, 16) if values.max() < 2**bits)
-    return np.round(values * (255 / brightest)).astype(np.uint8)
+    brightest = next(2**bits - 1 for bits in (8, 10, 12, 14, 16) if most < 2**bits)
+    grey = np.round(np.arange(65536) * (255 / brightest))
+    return np.minimum(grey, 255).astype(np.uint8)
+
+
+def _arrays(image: Image.Image) -> Iterator[np.ndarray]:
+    return (np.asarray(tile) for _, tile in _tiles(image))
 
 
 def is_constant(grey: Grey) -> bool:

@@ -158,17 +158,18 @@ def _decode_scan(
     coded = coded[: end.start()] if end else coded
     height, width = frame.height, frame.width
     if not interval:
-        rows, parts = height, [coded]
+        rows, parts = height, iter([coded])
     elif interval % width:
         raise ValueError("restarts within a row")
     else:
-        rows, parts = interval // width, re.split(rb"\xff[\xd0-\xd7]", coded)
+        rows, parts = interval // width, iter(re.split(rb"\xff[\xd0-\xd7]", coded))
     values = np.empty((height, width), np.uint16)
     for first in range(0, height, rows):
-        if not parts:
+        part = next(parts, None)
+        if part is None:
             raise ValueError("ends early")
         block = values[first : first + rows]
-        data = parts.pop(0).replace(b"\xff\x00", b"\xff")
+        data = part.replace(b"\xff\x00", b"\xff")
         block[:] = _differences(data, codes, block.size).reshape(block.shape)
         _undo_prediction(block, predictor, 1 << (frame.bits - shift - 1))
     return values << shift
@@ -178,13 +179,14 @@ def _differences(data: bytes, codes: _Codes, count: int) -> UInt16[np.ndarray, "
     """The first `count` differences of Huffman-coded `data`, modulo 65536."""
     differences = np.empty(count, np.uint16)
     bits = 8 * len(data)
-    padded = np.frombuffer(data + bytes(_CHUNK + 16), np.uint8)
+    padded = np.frombuffer(data + bytes(16), np.uint8)
     # the 64 bits from each byte on
     words = np.ndarray((len(padded) - 8,), ">u8", padded, strides=(1,))
     done, position = 0, 0
     for start in range(0, len(data), _CHUNK):
         # bit numbers are within the chunk; the last symbol reaches into the next one
-        places = _walk(padded[start : start + _CHUNK + 2], codes, position, count - done)
+        end = min(start + _CHUNK, len(data))
+        places = _walk(padded[start : end + 2], codes, position, count - done)
         if places:
             at = np.array(places, np.int64) + 8 * start
             differences[done : done + len(at)] = _read_differences(words, at, codes)
@@ -199,7 +201,10 @@ def _differences(data: bytes, codes: _Codes, count: int) -> UInt16[np.ndarray, "
 
 
 def _walk(chunk: np.ndarray, codes: _Codes, position: int, most: int) -> list[int]:
-    """The bits at which symbols begin, from `position` on, in all but the last 2 bytes."""
+    """The bits at which symbols begin, from `position` on, in all but the last 2 bytes.
+
+    Of these the first `most`, since what follows the last difference may be anything.
+    """
     wide = chunk.astype(np.uint32)
     next_24 = wide[:-2] << 16 | wide[1:-1] << 8 | wide[2:]
     steps_by_bit = np.empty((len(next_24), 8), np.uint8)
@@ -208,10 +213,12 @@ def _walk(chunk: np.ndarray, codes: _Codes, position: int, most: int) -> list[in
     steps = steps_by_bit.tobytes()
     places: list[int] = []
     add, end = places.append, len(steps)
-    while position < end:
+    for _ in range(most):
+        if position >= end:
+            break
         add(position)
         position += steps[position]
-    return places[:most]
+    return places
 
 
 def _symbol_bits(words: np.ndarray, at: int, codes: _Codes) -> int:

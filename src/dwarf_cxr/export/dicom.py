@@ -20,6 +20,18 @@ from dwarf_cxr.files import write_bytes
 from dwarf_cxr.prediction import FilmPrediction, predict_films
 from dwarf_cxr.progress import Report
 
+_NOT_VALID = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    OSError,
+    struct.error,
+)
+"""What highdicom and pydicom raise on values that no valid object can have; pydicom raises an
+OSError on those that it cannot write, and nothing is written to a disk there."""
+
 
 class Kind(enum.StrEnum):
     """A kind of DICOM result; its file is named after it."""
@@ -50,35 +62,54 @@ def make(header: Dataset, predicted: FilmPrediction, kind: Kind) -> Dataset | No
 
 
 def write_dicom(
-    predicted: FilmPrediction, folder: Path, kinds: Sequence[Kind] = tuple(Kind)
+    predicted: FilmPrediction,
+    folder: Path,
+    kinds: Sequence[Kind] = tuple(Kind),
+    *,
+    faults: list[str] | None = None,
 ) -> dict[str, Path]:
     """Write the film's results as folder/KIND.dcm, each whole or not at all.
 
-    A file of an earlier call is removed where there is nothing to make now.
+    A kind that cannot be made does not keep the others from being written. A file of an earlier
+    call is removed where there is nothing to make now.
+
+    Args:
+        faults: gets what is wrong, in one line, instead of an error.
 
     Returns:
         The files by kind.
 
     Raises:
-        ImageError: the film is no DICOM film that results can be about; nothing is written.
+        ImageError: without `faults`: the film is no DICOM film that results can be about, or kinds
+            cannot be made about it.
     """
-    header = read_header(predicted.film)
+    failed: dict[Kind, Exception] = {}
+    files: dict[str, Path] = {}
     try:
-        made = {kind: _encoded(make(header, predicted, kind)) for kind in kinds}
-    except (ValueError, TypeError, LookupError, AttributeError, struct.error) as fault:
-        # its words are left to --debug: they can quote the patient's name
-        raise ImageError(
-            f"{predicted.film.source}: no valid DICOM result can be made about it "
-            f"({type(fault).__name__}); correct its header"
-        ) from fault
-    files = {}
-    for kind, content in made.items():
-        path = folder / f"{kind}.dcm"
-        if content is None:
-            path.unlink(missing_ok=True)
-            continue
-        write_bytes(path, content)
-        files[str(kind)] = path
+        header = read_header(predicted.film)
+        for kind in kinds:
+            path = folder / f"{kind}.dcm"
+            content = None
+            try:
+                content = _encoded(make(header, predicted, kind))
+            except _NOT_VALID as fault:
+                failed[kind] = fault
+            if content is None:
+                path.unlink(missing_ok=True)
+                continue
+            write_bytes(path, content)
+            files[str(kind)] = path
+        if failed:
+            # their words are left to --debug: they can quote the patient's name
+            listed = ", ".join(f"{kind}: {type(fault).__name__}" for kind, fault in failed.items())
+            raise ImageError(
+                f"{predicted.film.source}: no valid DICOM result can be made about it ({listed}); "
+                "correct its header"
+            ) from next(iter(failed.values()))
+    except ImageError as fault:
+        if faults is None:
+            raise
+        faults.append(str(fault))
     return files
 
 
@@ -98,8 +129,8 @@ def export_dicom(
         The files that were written; none for a film without a finding to segment.
 
     Raises:
-        ImageError: films that cannot be read, or that no result can be about, all of them; the
-            others are written.
+        ImageError: films that cannot be read, or that a kind of result cannot be about, all of
+            them; everything else is written.
         ConfigError, CheckpointError: as `predict_films`.
     """
     faults: list[str] = []
@@ -107,15 +138,12 @@ def export_dicom(
     for name, predicted in predict_films(
         run, images, findings=findings, prompts=prompts, faults=faults, progress=progress
     ):
-        try:
-            files += write_dicom(predicted, out / name, kinds).values()
-        except ImageError as fault:
-            faults.append(str(fault))
+        files += write_dicom(predicted, out / name, kinds, faults=faults).values()
     if faults:
         listed = "\n".join(faults)
         raise ImageError(
-            f"{len(faults)} of {len(images)} images failed; {len(files)} files of the others are "
-            f"in {out}:\n{listed}"
+            f"{len(faults)} of {len(images)} images failed; {len(files)} files of what could be "
+            f"made are in {out}:\n{listed}"
         )
     return files
 

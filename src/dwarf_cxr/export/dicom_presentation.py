@@ -10,6 +10,7 @@ from pydicom.sequence import Sequence
 
 from dwarf_cxr import __version__
 from dwarf_cxr.export.codes import long_string
+from dwarf_cxr.export.dicom_display import MODALITY, VOI
 from dwarf_cxr.export.dicom_source import CREATOR, MANUFACTURER, finish, identity
 from dwarf_cxr.prediction import NOTICE, FilmPrediction, FindingPrediction, summary_of
 from dwarf_cxr.reporting.overlay import BOX_COLOURS
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 SHORT_TEXT = 1024
 """Characters that DICOM's ST holds."""
-
-WINDOW = ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction")
 
 
 def presentation(header: Dataset, predicted: FilmPrediction) -> Dataset:
@@ -42,8 +41,13 @@ def presentation(header: Dataset, predicted: FilmPrediction) -> Dataset:
             annotations.append(_boxes(header, said, layer))
     notice = _notice_layer(len(layers))
     inverse = header.PhotometricInterpretation == "MONOCHROME1"
+    # highdicom fails on some transformations and takes tables of fewer bits for ones of 16
+    without_display = Dataset()
+    for element in header:
+        if element.keyword not in (*MODALITY, *VOI):
+            without_display.add(element)
     result = GrayscaleSoftcopyPresentationState(
-        referenced_images=[header],
+        referenced_images=[without_display],
         series_instance_uid=who.series_uid,
         series_number=who.series_number,
         sop_instance_uid=who.instance_uid,
@@ -65,6 +69,7 @@ def presentation(header: Dataset, predicted: FilmPrediction) -> Dataset:
         content_qualification="RESEARCH",
     )
     _display_as_film(result, header)
+    _show_pixels_in_shape(result, header)
     return finish(result, header)
 
 
@@ -75,51 +80,30 @@ def corners(box: Mapping[str, float]) -> Float[np.ndarray, "5 2"]:
 
 
 def _display_as_film(result: Dataset, header: Dataset) -> None:
-    """Give the presentation state the film's own modality and VOI transformations.
-
-    highdicom takes the entries of a lookup table for ones of 16 bits, whatever its descriptor says,
-    and the film would be shown dark.
-    """
-    if "ModalityLUTSequence" in header:
-        last = not any(name in header for name in ("VOILUTSequence", "WindowCenter"))
-        tables = [_table(item, header, scaled=last) for item in header.ModalityLUTSequence]
-        result.ModalityLUTSequence = Sequence(tables)
+    """Give the presentation state the film's own modality and VOI transformations."""
+    for name in MODALITY:
+        if name in header:
+            result.add(header[name])
     voi = Dataset()
-    for name in WINDOW:
+    for name in VOI:
         if name in header:
             voi.add(header[name])
-    if header.get("VOILUTSequence"):
-        tables = [_table(item, header, scaled=True) for item in header.VOILUTSequence]
-        voi.VOILUTSequence = Sequence(tables)
-    if "SoftcopyVOILUTSequence" in result:
-        del result.SoftcopyVOILUTSequence
     if voi:
         result.SoftcopyVOILUTSequence = Sequence([voi])
 
 
-def _table(item: Dataset, header: Dataset, *, scaled: bool) -> Dataset:
-    """A lookup table of 16 bits, as a presentation state wants it, for one of any number.
-
-    Args:
-        scaled: its output is displayed, so that its largest value must become that of 16 bits.
-    """
-    count, first, bits = item.LUTDescriptor
-    count = count or 65536
-    entries = item.LUTData
-    if isinstance(entries, bytes):
-        order = "<" if header.original_encoding[1] else ">"
-        wide = len(entries) >= 2 * count
-        entries = np.frombuffer(entries, f"{order}u2" if wide else "u1")
-    values = np.atleast_1d(entries)[:count].astype(np.float64)
-    if scaled:
-        values = np.round(values * (65535 / (2**bits - 1)))
-    table = Dataset()
-    table.add_new("LUTDescriptor", item["LUTDescriptor"].VR, [count % 65536, first, 16])
-    table.add_new("LUTData", "OW", values.astype("<u2").tobytes())
-    for name in ("LUTExplanation", "ModalityLUTType"):
-        if name in item:
-            table.add(item[name])
-    return table
+def _show_pixels_in_shape(result: Dataset, header: Dataset) -> None:
+    """State how high and wide a pixel is; without a word of the film it is a square."""
+    area = result.DisplayedAreaSelectionSequence[0]
+    for name in ("PixelSpacing", "ImagerPixelSpacing"):
+        spacing = header.get(name)
+        if spacing and len(spacing) == 2 and min(spacing) > 0:
+            area.PresentationPixelSpacing = list(spacing)
+            del area.PresentationPixelAspectRatio
+            return
+    ratio = header.get("PixelAspectRatio")
+    if ratio and len(ratio) == 2 and min(ratio) > 0:
+        area.PresentationPixelAspectRatio = list(ratio)
 
 
 def _layer(place: int, said: FindingPrediction) -> "GraphicLayer":

@@ -20,6 +20,7 @@ from dwarf_cxr.export.dicom_source import (
     finish,
     identity,
     tracking_uid,
+    uid_of,
 )
 from dwarf_cxr.prediction import FilmPrediction, FindingPrediction
 from dwarf_cxr.reporting.overlay import BOX_COLOURS
@@ -96,6 +97,10 @@ def segmentation(header: Dataset, predicted: FilmPrediction, kind: SegmentationK
         content_qualification="RESEARCH",
         coding_schemes=coding_schemes(concept_of(said.finding) for said in findings),
     )
+    # highdicom draws one by chance; an object of one UID must be the same object
+    dimensions = uid_of("dimensions", str(who.instance_uid))
+    for item in (*result.DimensionOrganizationSequence, *result.DimensionIndexSequence):
+        item.DimensionOrganizationUID = dimensions
     return finish(result, header)
 
 

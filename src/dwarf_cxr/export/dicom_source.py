@@ -2,7 +2,8 @@
 
 A result belongs to the film's patient and study and is a series of its own. Its UIDs follow from
 the film, the model and what the model said, so that repeating a prediction makes the same UIDs and
-an archive keeps one copy, while anything else that was said gets UIDs of its own.
+an archive keeps one copy, while anything else that was said gets UIDs of its own. An object of one
+UID must be the same object, so that nothing in it tells when it was made.
 """
 
 import io
@@ -22,6 +23,7 @@ from dwarf_cxr.data.dicom import guarded, parse
 from dwarf_cxr.data.images import is_dicom, read_content
 from dwarf_cxr.errors import ImageError
 from dwarf_cxr.export.codes import OURS, Concept, long_string
+from dwarf_cxr.export.dicom_display import make_valid
 from dwarf_cxr.prediction import NOTICE, Film, FilmPrediction
 
 if TYPE_CHECKING:
@@ -45,6 +47,14 @@ MAY_BE_EMPTY = (
     "ReferringPhysicianName",
 )
 """Every DICOM object has these, with or without a value."""
+MAKING = (
+    "InstanceCreationDate",
+    "InstanceCreationTime",
+    "DateOfSecondaryCapture",
+    "TimeOfSecondaryCapture",
+)
+"""When an object was made; every object may be without."""
+MIDNIGHT = "000000"
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,8 @@ def read_header(film: Film) -> Dataset:
 
     Texts become Unicode. Required attributes that the file leaves out are there without a value,
     and dates, times and a sex that break DICOM's own format lose theirs: what is made is to be
-    valid also where the film is not. Names and ids stay as they are, since archives match by them.
+    valid also where the film is not; for the same reason what displays it is that which reading it
+    used (`dicom_display`). Names and ids stay as they are, since archives match by them.
 
     Raises:
         ImageError: no DICOM file, or a damaged one; UIDs or the frame's size are missing; several
@@ -103,6 +114,7 @@ def read_header(film: Film) -> Dataset:
             setattr(header, name, None)
     if header.PatientSex not in ("M", "F", "O"):
         header.PatientSex = None
+    guarded(lambda: make_valid(header), where)
     return header
 
 
@@ -186,7 +198,31 @@ def finish(result: Dataset, header: Dataset) -> Dataset:
         result.BodyPartExamined = "CHEST"
     if "Rows" in result:
         result.PatientOrientation = header.get("PatientOrientation")
+    _take_date_from_film(result, header)
     return result
+
+
+def _take_date_from_film(result: Dataset, header: Dataset) -> None:
+    """Remove when the result was made; dates that must be there are the film's.
+
+    Where the film has none, they stay those of the making: there must be one.
+    """
+    for name in MAKING:
+        if name in result:
+            delattr(result, name)
+    the_films = header.get("ContributingEquipmentSequence") or []
+    for item in result.get("ContributingEquipmentSequence") or []:
+        if "ContributionDateTime" in item and item not in the_films:
+            del item.ContributionDateTime
+    for kind in ("Content", "Study"):
+        date, time = header.get(f"{kind}Date"), header.get(f"{kind}Time")
+        if not date or not _parses(DA, date):
+            continue
+        for made in ("Content", "PresentationCreation"):
+            if f"{made}Date" in result:
+                setattr(result, f"{made}Date", date)
+                setattr(result, f"{made}Time", time if time and _parses(TM, time) else MIDNIGHT)
+        return
 
 
 def _parsed(content: bytes, where: str) -> Dataset:
