@@ -3,8 +3,8 @@
 Only codes that were checked stand here: those of DICOM's own context groups (chest findings, CID
 6102; segmentation property types) and SNOMED CT's disorders. `pydicom`'s dictionary of names is
 not to be trusted blindly: its "Cardiomegaly" is the code of an enlarged septal foramen. Any other
-finding, and Pleural Thickening, of whose code we are not sure, gets a code of our own scheme that
-follows from its name, with the name as its meaning.
+finding, and those of whose code we are not sure (Pleural Thickening, and CheXpert's groups such as
+Lung Opacity), gets a code of our own scheme that follows from its name, with the name as meaning.
 """
 
 from hashlib import sha256
