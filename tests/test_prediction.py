@@ -12,7 +12,18 @@ from dwarf_cxr.data.images import read_grey, resize
 from dwarf_cxr.errors import CheckpointError, ConfigError, ImageError
 from dwarf_cxr.models.checkpoint import load_model, save_model
 from dwarf_cxr.models.vlm import build_classifier
-from dwarf_cxr.prediction import boxes_of, picture_names, predict, read_prompts
+from dwarf_cxr.prediction import (
+    Film,
+    FilmPrediction,
+    FindingPrediction,
+    ModelIdentity,
+    boxes_of,
+    boxes_present,
+    picture_names,
+    predict,
+    read_prompts,
+    score_words,
+)
 from tests import dicom_files
 from tests.reporting.made import FINDINGS, ODD, SIZE, tiny_model, write_data
 from tests.tiny import card_for, settings, write_bert, write_vit
@@ -407,3 +418,29 @@ def test_a_dicom_film_is_answered_as_its_png(model_folder, tmp_path):
     for path in out.rglob("*.*"):
         content = path.read_bytes()
         assert b"SMITH" not in content
+
+
+@pytest.mark.parametrize(
+    ("score", "threshold", "words"),
+    [
+        (0.87, 0.42, "0.87 (present from 0.42)"),
+        (0.0040, 0.0036, "0.0040 (present from 0.0036)"),
+        (0.42, 0.42, "0.42 (present from 0.42)"),
+        (0.3, None, "0.30"),
+    ],
+)
+def test_a_score_is_told_from_its_threshold(score, threshold, words):
+    grid = np.zeros((2, 3), dtype=np.float32)
+    said = FindingPrediction("Mass", score, threshold, True, 0.5, grid, ())
+    assert score_words(said) == words
+
+
+def test_a_finding_keeps_its_place_whatever_else_is_present(tmp_path):
+    film = Film(tmp_path / "a.png", "0" * 64, np.zeros((30, 40), dtype=np.uint8))
+    grid = np.zeros((2, 3), dtype=np.float32)
+    box = {"x1": 1.0, "y1": 2.0, "x2": 9.0, "y2": 8.0, "score": 0.9}
+    absent = FindingPrediction("Mass", 0.1, 0.5, False, 0.5, grid, (box,))
+    present = FindingPrediction("Nodule", 0.9, 0.5, True, 0.5, grid, (box,))
+    identity = ModelIdentity("dwarf", "R", "0" * 64, {})
+    drawn = boxes_present(FilmPrediction(film, identity, (absent, present)))
+    assert drawn == [("Mass", ()), ("Nodule", (box,))]

@@ -382,16 +382,15 @@ def _write_film(predicted: FilmPrediction, folder: Path, out: Path) -> dict[str,
         drawn = blend(picture, large)
         if said.map_threshold is not None:
             drawn = outlined(drawn, reaches(large, said.map_threshold), THRESHOLD, dashed=True)
-        words = f"{said.finding} {said.score:.2f} (present from {said.threshold:.2f})"
+        words = f"{said.finding} {score_words(said)}"
         caption = [words, _map_words(said.map_threshold), _source_words(predicted)]
         write_bytes(folder / f"{file}.png", png_bytes(captioned(drawn, caption)))
         steps = np.round(np.clip(large, 0, 1) * MAP_STEPS).astype(np.uint16)
         write_bytes(folder / f"{file}-map.png", png_bytes(steps))
         findings[said.finding]["overlay"] = str((folder / f"{file}.png").relative_to(out))
         findings[said.finding]["map"] = str((folder / f"{file}-map.png").relative_to(out))
-    present = [(said.finding, said.boxes) for said in predicted.findings if said.present]
     caption = [summary_of(predicted), _source_words(predicted)]
-    overlay = captioned(labelled_boxes(picture, present), caption)
+    overlay = captioned(labelled_boxes(picture, boxes_present(predicted)), caption)
     write_bytes(folder / "overlay.png", png_bytes(overlay))
     return {
         "source": str(film.source),
@@ -403,6 +402,24 @@ def _write_film(predicted: FilmPrediction, folder: Path, out: Path) -> dict[str,
         "overlay": str((folder / "overlay.png").relative_to(out)),
         "findings": findings,
     }
+
+
+def boxes_present(
+    predicted: FilmPrediction,
+) -> list[tuple[str, tuple[Mapping[str, float], ...]]]:
+    """Every finding asked for with the boxes to be drawn: its own if it is called present.
+
+    Absent findings hold their place, and so the others' colours, from film to film.
+    """
+    return [(said.finding, said.boxes if said.present else ()) for said in predicted.findings]
+
+
+def score_words(said: FindingPrediction) -> str:
+    """A score beside its threshold, with as many digits as tell the two apart, but at least two."""
+    if said.threshold is None:
+        return f"{said.score:.2f}"
+    digits = next((n for n in range(2, 7) if f"{said.score:.{n}f}" != f"{said.threshold:.{n}f}"), 2)
+    return f"{said.score:.{digits}f} (present from {said.threshold:.{digits}f})"
 
 
 def summary_of(predicted: FilmPrediction) -> str:

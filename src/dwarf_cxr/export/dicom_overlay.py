@@ -10,7 +10,7 @@ from pydicom.sequence import Sequence
 from dwarf_cxr import __version__
 from dwarf_cxr.export.codes import SOURCE_IMAGE
 from dwarf_cxr.export.dicom_source import MANUFACTURER, coded, finish, identity
-from dwarf_cxr.prediction import NOTICE, FilmPrediction, summary_of
+from dwarf_cxr.prediction import NOTICE, FilmPrediction, boxes_present, summary_of
 from dwarf_cxr.reporting.overlay import blend, captioned, film_picture, labelled_boxes
 
 LOSSY = (
@@ -90,7 +90,7 @@ def picture(predicted: FilmPrediction) -> UInt8[np.ndarray, "higher width 3"]:
     present = [said for said in predicted.findings if said.present]
     if present:
         drawn = blend(drawn, reduce(np.maximum, map(predicted.map_of, present)))
-    drawn = labelled_boxes(drawn, [(said.finding, said.boxes) for said in present])
+    drawn = labelled_boxes(drawn, boxes_present(predicted))
     model = f"{NOTICE} · dwarf-cxr {__version__} · {predicted.model.method}"
     return captioned(drawn, [model, summary_of(predicted)])
 
