@@ -194,3 +194,11 @@ def test_a_folder_whose_name_is_not_utf8_is_printed_as_it_is(tmp_path):
     assert b"drew 6 of 6 films" in done.stderr
     checked = [sys.executable, "-m", "dwarf_cxr.cli", "data", "check", odd]
     assert b"Traceback" not in subprocess.run(checked, capture_output=True, timeout=120).stderr
+
+
+def test_films_are_drawn_for_synthetic_alone(tmp_path):
+    said = dwarf(
+        "data", "prepare", "csv", "--root", tmp_path, "--out", tmp_path / "d", "--films", 3
+    )
+    assert said.returncode == 2
+    assert "--films is for synthetic" in " ".join(said.stderr.replace("│", " ").split())

@@ -103,7 +103,10 @@ def prepare(
     ] = None,
     findings: FindingsOption = None,
     seed: Annotated[int, typer.Option(help="Of made splits and of synthetic films.")] = 0,
-    films: Annotated[int, typer.Option(help="How many synthetic films to draw.")] = 1000,
+    films: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="How many synthetic films to draw.", show_default="1000"),
+    ] = None,
     workers: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(help="Parallel workers; default one per core."),
@@ -166,6 +169,8 @@ def prepare(
     from dwarf_cxr.data.prepare import prepare as prepare_data
     from dwarf_cxr.data.sources import ReadOptions, read_source
 
+    if films is not None and source is not Source.SYNTHETIC:
+        raise typer.BadParameter(f"--films is for synthetic; leave it out for {source.value}")
     if splits is not None and official_splits:
         raise typer.BadParameter("give either --splits or --official-splits")
     names = None if label_map is None else load_label_map(label_map)
@@ -186,7 +191,7 @@ def prepare(
         ),
         findings=_names(findings),
         size=size,
-        films=films,
+        films=films or 1000,
         seed=seed,
         workers=workers,
     )
