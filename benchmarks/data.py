@@ -15,13 +15,13 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from metrics import best_of
 
 from dwarf_cxr.data.batches import RegionTargets, load_batch
 from dwarf_cxr.data.check import check
@@ -218,16 +218,6 @@ def records(folder: Path, count: int) -> SourceSet:
             )
         )
     return SourceSet("tiny films", FINDINGS, tuple(radiographs), "generated", "CC0-1.0", "nobody")
-
-
-def best_of(work: Callable[[], object], times: int) -> float:
-    """The shortest of `times` runs, in seconds."""
-    durations = []
-    for _ in range(times):
-        start = time.perf_counter()
-        work()
-        durations.append(time.perf_counter() - start)
-    return min(durations)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from dwarf_cxr.data.chexpert_boxes import UncertainPolicy
 from dwarf_cxr.data.records import SourceSet
 from dwarf_cxr.errors import ConfigError
 from dwarf_cxr.progress import Count
-
-Uncertain = Literal["ignore", "absent", "present"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class ReadOptions:
     """Keep lateral views."""
     unknown_views: bool = False
     """Keep films of which no table tells whether they are frontal."""
-    uncertain: Uncertain = "ignore"
+    uncertain: UncertainPolicy = "ignore"
     """What an uncertain label becomes; ignored is never assessed."""
     assume_absent: bool = False
     """What nobody drew or mentioned is absent, where it else was never assessed."""
