@@ -109,6 +109,10 @@ class TrainingSettings(_Frozen):
     flip: bool = False
     """Horizontal flips; off, since the heart is on the left and heads know positions."""
     evaluate_every: int = Field(default=1, gt=0)
+    watch_test: bool = False
+    """Also score the test split at every evaluation, into columns of history.csv that say `oracle`:
+    for tables that show the paper's best-over-epochs beside honest numbers. Nothing is chosen by
+    them."""
     patience: int | None = Field(default=None, gt=0)
     """Stop after this many evaluations without a better validation score; None: never."""
     stop_after_bad_steps: int = Field(default=5, gt=0)

@@ -51,6 +51,8 @@ HISTORY_COLUMNS = (
     "val_hit_rate",
     "best",
 )
+ORACLE_COLUMNS = ("oracle_test_auc", "oracle_test_dice", "oracle_test_hit_rate")
+"""With `watch_test`: what a choice by the test split would see."""
 CHECKPOINT_SECONDS = 120
 """A state is written at every evaluation, and in between when the last is older than this."""
 
@@ -121,6 +123,8 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
     progress = load_state(out / "last", model, optimizer) if _has_state(out) else Progress()
     fabric.barrier()
     scorer = QuickScorer(data, val_indices)
+    watcher = QuickScorer(data, data.indices("test")) if settings.watch_test else None
+    columns = HISTORY_COLUMNS + (ORACLE_COLUMNS if watcher else ())
     targets = RegionTargets.of(data, train_indices, objective.map_size)
     weights = positive_weights(
         torch.from_numpy(data.labels[train_indices]), objective.positive_weight_cap
@@ -221,9 +225,13 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
                     "val_hit_rate": validation.hit_rate,
                     "best": int(best),
                 }
+                if watcher is not None:
+                    watched = validate(model, watcher)
+                    seen = (watched.auc, watched.dice, watched.hit_rate)
+                    row |= dict(zip(ORACLE_COLUMNS, seen, strict=True))
                 progress.history.append(row)
                 progress.sums = {}
-                write_csv(out / "history.csv", HISTORY_COLUMNS, progress.history)
+                write_csv(out / "history.csv", columns, progress.history)
                 if writer is not None:
                     _log(writer, row)
                 save_state(out / "last", model, optimizer, progress)
