@@ -1,4 +1,4 @@
-"""From a recipe to trainings: which findings of this data, which settings, which folder, command."""
+"""From a recipe to trainings: findings of this data, settings, folder and command of each."""
 
 import shlex
 from collections.abc import Sequence
@@ -71,7 +71,7 @@ class PlannedRow:
 def plan_rows(
     recipe: Recipe,
     data: Path,
-    out: Path,
+    runs: Path,
     *,
     scale: Scale,
     seeds: Sequence[int],
@@ -84,6 +84,7 @@ def plan_rows(
     set without the paper's 13, its versions with 7 and 13 findings are the same.
 
     Args:
+        runs: the folder of run folders.
         assignments: `--set` of the user, for all rows; what a row is about stays as the row says.
         only: names of rows, as `PlannedRow.name` or `Row.name` has them.
 
@@ -106,7 +107,7 @@ def plan_rows(
             findings=findings,
             data=data,
             data_name=prepared.name,
-            trainings=_trainings(row, name, findings, data, out, seeds, scale, assignments),
+            trainings=_trainings(row, name, findings, data, runs, seeds, scale, assignments),
             against=None if row.against is None else _run_name(row.against, findings, everything),
         )
     return _chosen(tuple(planned.values()), only, recipe.name)
@@ -136,7 +137,7 @@ def _trainings(
     name: str,
     findings: tuple[str, ...],
     data: Path,
-    out: Path,
+    runs: Path,
     seeds: Sequence[int],
     scale: Scale,
     assignments: Sequence[str],
@@ -156,8 +157,6 @@ def _trainings(
         row.method, data, findings=findings, epochs=base.epochs * row.epochs, assignments=every
     )
     return tuple(
-        Training(
-            out / "runs" / f"{name}-{seed}", config.model_copy(update={"seed": seed}), every
-        )
+        Training(runs / f"{name}-{seed}", config.model_copy(update={"seed": seed}), every)
         for seed in seeds
     )

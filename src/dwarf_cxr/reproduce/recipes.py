@@ -45,7 +45,7 @@ class Row:
     """
 
     name: str
-    """Runs lie in OUT/runs/NAME-SEED; with another number of findings than all, NAME-N-SEED."""
+    """Runs lie in OUT/runs/NAME-SEED, or NAME-N-SEED with fewer findings than all."""
     title: str
     method: str
     changes: tuple[str, ...] = ()
@@ -267,7 +267,12 @@ def find_recipe(name: str) -> Recipe:
 def published_for(row: Row, data_name: str) -> Published | None:
     """What was published for the row: on this data set, or else on ChestX-Det."""
     return next(
-        (one for wanted in (data_name, "ChestX-Det") for one in row.published if one.data == wanted),
+        (
+            one
+            for wanted in (data_name, "ChestX-Det")
+            for one in row.published
+            if one.data == wanted
+        ),
         None,
     )
 

@@ -26,7 +26,9 @@ def run_missing(rows: Sequence[PlannedRow], *, draws: int, report: Report) -> No
         DwarfError: as `training.loop.train` and `evaluate_run`.
     """
     # by seed first, so that an interrupted table has all of its rows early
-    trainings = [each for seed in zip(*(row.trainings for row in rows), strict=True) for each in seed]
+    trainings = [
+        each for seed in zip(*(row.trainings for row in rows), strict=True) for each in seed
+    ]
     for training in trainings:
         refuse_other(training)
     for number, training in enumerate(trainings):

@@ -117,8 +117,8 @@ def refuse_other_films(one: Cases, other: Cases) -> None:
         or not np.array_equal(one.n_regions[:, left], other.n_regions[:, right])
     ):
         raise DataError(
-            "the runs of a table were evaluated on different films, labels or regions; remove their "
-            "eval-test folders and call reproduce again"
+            "the runs of a table were evaluated on different films, labels or regions; remove "
+            "their eval-test folders and call reproduce again"
         )
 
 

@@ -27,8 +27,8 @@ def findings_with_regions(data: PreparedData) -> tuple[str, ...]:
     )
     if not found:
         raise DataError(
-            f"{data.folder}: no training image has a region, and the paper's tables compare methods "
-            "that are trained on regions; prepare a data set with regions"
+            f"{data.folder}: no training image has a region, and the paper's tables compare "
+            "methods that are trained on regions; prepare a data set with regions"
         )
     return found
 
