@@ -16,6 +16,8 @@ QueryContext = Literal["isolated", "joint"]
 MapSpace = Literal["relative", "logit", "max", "probability"]
 HeadKind = Literal["none", "linear", "linear-random", "conv1", "conv3", "prior"]
 ScheduleName = Literal["cyclic", "interleaved", "joint"]
+RegionSource = Literal["expert", "pseudo", "both"]
+"""Whose regions: clinicians', teachers' (`dwarf teachers`), or teachers' where no clinician drew."""
 
 
 class _Frozen(BaseModel):
@@ -80,6 +82,9 @@ class ObjectiveSettings(_Frozen):
     """Maps and regions are compared on a grid of this many cells a side."""
     positive_weight_cap: float = Field(default=10.0, ge=1)
     """A positive weighs negatives/positives of its finding, at most this; 1 is unweighted."""
+    regions: RegionSource = "expert"
+    """Which regions train the maps and make the train prior. Validation, thresholds and evaluation
+    always go by the experts'."""
 
 
 class TrainingSettings(_Frozen):
