@@ -17,7 +17,7 @@ MapSpace = Literal["relative", "logit", "max", "probability"]
 HeadKind = Literal["none", "linear", "linear-random", "conv1", "conv3", "prior"]
 ScheduleName = Literal["cyclic", "interleaved", "joint"]
 RegionSource = Literal["expert", "pseudo", "both"]
-"""Whose regions: clinicians', teachers' (`dwarf teachers`), or teachers' where no clinician drew."""
+"""Whose regions: clinicians', those of `dwarf teachers`, or these where no clinician drew."""
 
 
 class _Frozen(BaseModel):

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from dwarf_cxr import __version__
-from dwarf_cxr.config import RunConfig, with_overrides
+from dwarf_cxr.config import RegionSource, RunConfig, with_overrides
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.findings import select
 from dwarf_cxr.methods import find_method
@@ -21,6 +21,7 @@ def make_config(
     *,
     findings: Sequence[str] | None = None,
     epochs: int | None = None,
+    regions: RegionSource | None = None,
     seed: int = 0,
     settings_file: Path | None = None,
     assignments: Sequence[str] = (),
@@ -34,6 +35,8 @@ def make_config(
     settings = with_overrides(find_method(method).settings, settings_file, assignments)
     if epochs is not None:
         settings = with_overrides(settings, None, [f"training.epochs={epochs}"])
+    if regions is not None:
+        settings = with_overrides(settings, None, [f"objective.regions={regions}"])
     prepared = PreparedData.open(data)
     chosen = prepared.findings if findings is None else findings
     return RunConfig(
@@ -60,6 +63,7 @@ def start_training(
     report: Report,
     findings: Sequence[str] | None = None,
     epochs: int | None = None,
+    regions: RegionSource | None = None,
     seed: int = 0,
     settings_file: Path | None = None,
     assignments: Sequence[str] = (),
@@ -75,6 +79,7 @@ def start_training(
         data,
         findings=findings,
         epochs=epochs,
+        regions=regions,
         seed=seed,
         settings_file=settings_file,
         assignments=assignments,
