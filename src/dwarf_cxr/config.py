@@ -18,6 +18,8 @@ HeadKind = Literal["none", "linear", "linear-random", "conv1", "conv3", "prior"]
 Projections = Literal["both", "text", "none"]
 MapLayers = Literal["last", "mean"]
 ScheduleName = Literal["cyclic", "interleaved", "joint"]
+RegionSource = Literal["expert", "pseudo", "both"]
+"""Whose regions: clinicians', those of `dwarf teachers`, or these where no clinician drew."""
 
 
 class _Frozen(BaseModel):
@@ -88,6 +90,9 @@ class ObjectiveSettings(_Frozen):
     """Maps and regions are compared on a grid of this many cells a side."""
     positive_weight_cap: float = Field(default=10.0, ge=1)
     """A positive weighs negatives/positives of its finding, at most this; 1 is unweighted."""
+    regions: RegionSource = "expert"
+    """Which regions train the maps and make the train prior. Validation, thresholds and evaluation
+    always go by the experts'."""
 
 
 class TrainingSettings(_Frozen):

@@ -17,7 +17,14 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy, Strategy
 from torch.utils.tensorboard import SummaryWriter
 
-from dwarf_cxr.config import RunConfig, TrainingSettings, differences, load_config, save_config
+from dwarf_cxr.config import (
+    RegionSource,
+    RunConfig,
+    TrainingSettings,
+    differences,
+    load_config,
+    save_config,
+)
 from dwarf_cxr.data.batches import RegionTargets, in_unit_range, load_batch
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import CheckpointError, ConfigError, DataError, TrainingError
@@ -107,7 +114,19 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
             raise DataError(f"{config.data}: no image is in the {split} split; prepare it anew")
 
     _refuse_nothing_to_learn(data, train_indices)
-    if objective.seg_weight > 0 and not data.has_region()[train_indices].any():
+    # teachers' regions, where they are asked for, only train: all that judges goes by `data`
+    supervising = data.with_regions(objective.regions)
+    if objective.regions != "expert":
+        _refuse_no_pseudo_regions(data, train_indices, objective.regions)
+        unmarked = _without_region(supervising, train_indices)
+        if unmarked:
+            report(
+                f"warning: no training image has a region to learn from for {', '.join(unmarked)} "
+                f"(regions = {objective.regions}): of these only the scores are trained",
+                0,
+                settings.epochs,
+            )
+    elif objective.seg_weight > 0 and not data.has_region()[train_indices].any():
         report(
             "warning: no training image has a region: the maps are not trained, only the scores; "
             "the method for such data is classifier",
@@ -125,7 +144,7 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
         model = classifier_from(
             initial, config.settings.model, config.findings, data.size, config.seed
         )
-    train_prior = mean_coverage(data, train_indices)
+    train_prior = mean_coverage(supervising, train_indices)
     _start_from_prior(model, train_prior)
     optimizer = build_optimizer(model, settings)
     wrapped, optimizer = fabric.setup(model, optimizer)
@@ -135,7 +154,7 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
     scorer = QuickScorer(data, val_indices)
     watcher = QuickScorer(data, data.indices("test")) if settings.watch_test else None
     columns = HISTORY_COLUMNS + (ORACLE_COLUMNS if watcher else ())
-    targets = RegionTargets.of(data, train_indices, objective.map_size)
+    targets = RegionTargets.of(supervising, train_indices, objective.map_size)
     weights = positive_weights(
         torch.from_numpy(data.labels[train_indices]), objective.positive_weight_cap
     ).to(fabric.device)
@@ -329,6 +348,23 @@ def _refuse_nothing_to_learn(data: PreparedData, train_indices: np.ndarray) -> N
         raise DataError(
             f"{data.folder}: no training image was assessed for any of "
             f"{', '.join(data.findings)}; there is nothing to learn: prepare the data with labels"
+        )
+
+
+def _without_region(data: PreparedData, indices: np.ndarray) -> list[str]:
+    """The findings without any region in force on an image that has them."""
+    marked = (data.has_region() & (data.labels == 1))[indices].any(axis=0)
+    return [finding for finding, any_ in zip(data.findings, marked, strict=True) if not any_]
+
+
+def _refuse_no_pseudo_regions(
+    data: PreparedData, train_indices: np.ndarray, regions: RegionSource
+) -> None:
+    if _without_region(data.with_regions("pseudo"), train_indices) == list(data.findings):
+        raise DataError(
+            f"{data.folder}: regions = {regions}, but no training image has a pseudo region of "
+            f"{', '.join(data.findings)}; make a data set that has with `dwarf teachers --data "
+            f"{data.folder} --out OUT`, and train on OUT"
         )
 
 

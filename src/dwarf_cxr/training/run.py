@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from dwarf_cxr import __version__
-from dwarf_cxr.config import RunConfig, with_overrides
+from dwarf_cxr.config import RegionSource, RunConfig, with_overrides
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.files import sha256_of
 from dwarf_cxr.findings import select
@@ -26,6 +26,7 @@ def make_config(
     *,
     findings: Sequence[str] | None = None,
     epochs: int | None = None,
+    regions: RegionSource | None = None,
     seed: int = 0,
     init: Path | None = None,
     settings_file: Path | None = None,
@@ -50,6 +51,8 @@ def make_config(
         refuse_other_architecture(initial, settings.model)
     if epochs is not None:
         settings = with_overrides(settings, None, [f"training.epochs={epochs}"])
+    if regions is not None:
+        settings = with_overrides(settings, None, [f"objective.regions={regions}"])
     prepared = PreparedData.open(data)
     chosen = prepared.findings if findings is None else findings
     return RunConfig(
@@ -78,6 +81,7 @@ def start_training(
     report: Report,
     findings: Sequence[str] | None = None,
     epochs: int | None = None,
+    regions: RegionSource | None = None,
     seed: int = 0,
     init: Path | None = None,
     settings_file: Path | None = None,
@@ -94,6 +98,7 @@ def start_training(
         data,
         findings=findings,
         epochs=epochs,
+        regions=regions,
         seed=seed,
         init=init,
         settings_file=settings_file,
