@@ -2,7 +2,7 @@
 
 from dwarf_cxr.config import MethodSettings
 from dwarf_cxr.errors import ConfigError
-from dwarf_cxr.methods import classifier, direct, dwarf, dwarf_prior, gain
+from dwarf_cxr.methods import classifier, direct, dwarf, dwarf_prior, gain, gain_am
 from dwarf_cxr.methods.method import Method
 
 METHODS: tuple[Method, ...] = (
@@ -10,6 +10,7 @@ METHODS: tuple[Method, ...] = (
     dwarf_prior.METHOD,
     classifier.METHOD,
     gain.METHOD,
+    gain_am.METHOD,
     direct.METHOD,
 )
 

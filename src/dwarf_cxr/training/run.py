@@ -10,13 +10,13 @@ from dwarf_cxr import __version__
 from dwarf_cxr.config import RunConfig, with_overrides
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.findings import select
-from dwarf_cxr.methods import find_method
+from dwarf_cxr.methods import Method, find_method
 from dwarf_cxr.progress import Report
 from dwarf_cxr.training.loop import train
 
 
 def make_config(
-    method: str,
+    method: str | Method,
     data: Path,
     *,
     findings: Sequence[str] | None = None,
@@ -25,19 +25,20 @@ def make_config(
     settings_file: Path | None = None,
     assignments: Sequence[str] = (),
 ) -> RunConfig:
-    """The configuration of a run.
+    """The configuration of a run of a method of `dwarf train`, by its name, or of another.
 
     Raises:
         ConfigError: unknown method, finding or setting, or settings that contradict each other.
         DataError: `data` is not a prepared data set.
     """
-    settings = with_overrides(find_method(method).settings, settings_file, assignments)
+    chosen_method = find_method(method) if isinstance(method, str) else method
+    settings = with_overrides(chosen_method.settings, settings_file, assignments)
     if epochs is not None:
         settings = with_overrides(settings, None, [f"training.epochs={epochs}"])
     prepared = PreparedData.open(data)
     chosen = prepared.findings if findings is None else findings
     return RunConfig(
-        method=method,
+        method=chosen_method.name,
         findings=select(chosen, prepared.findings, where=f"--findings on {data}"),
         data=str(data),
         data_fingerprint=prepared.fingerprint,
@@ -53,7 +54,7 @@ def make_config(
 
 
 def start_training(
-    method: str,
+    method: str | Method,
     data: Path,
     out: Path,
     *,
