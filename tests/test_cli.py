@@ -20,6 +20,7 @@ COMMANDS = (
     "pretrain",
     "evaluate",
     "compare",
+    "reproduce",
     "predict",
     "demo",
     "data",

@@ -243,7 +243,7 @@ def test_transfer_needs_two_data_sets_that_share_something(place, tmp_path):
 
 def test_transfer_to_the_same_patients_is_refused_before_training(place, tmp_path):
     write_data(tmp_path / "again", seed=9, train=12)
-    with pytest.raises(DataError, match="patients of its test are in the training"):
+    with pytest.raises(DataError, match="4 patients of its test"):
         reproduce(
             "transfer",
             [place.data, tmp_path / "again"],

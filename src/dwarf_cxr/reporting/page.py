@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from dwarf_cxr import __version__
 from dwarf_cxr.config import differences
@@ -121,7 +121,7 @@ def _write(
     if progress is not None:
         progress("figures and tables", len(runs), len(runs))
     paired = pair_with_first(runs, draws)
-    template = _environment().from_string(_resource(TEMPLATE))
+    template = page_environment().from_string(_resource(TEMPLATE))
     page = template.render(
         version=__version__,
         title=_title(runs),
@@ -149,9 +149,14 @@ def _write(
     write_text(out, page)
 
 
-def _environment() -> Environment:
+def page_environment() -> Environment:
+    """What renders pages; templates can include `style.css` and import `parts.html.j2`."""
     return Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=FunctionLoader(_resource),
     )
 
 

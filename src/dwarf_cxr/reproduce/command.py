@@ -1,5 +1,6 @@
 """`dwarf reproduce`: train what is missing, evaluate it, write TABLE.csv and TABLE.html."""
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from dwarf_cxr.reproduce.recipes import (
     FEW_SHOT,
     FIGURE_3,
     TABLE_1,
+    TABLE_4,
     TEACHERS,
     TRANSFER,
     Recipe,
@@ -195,6 +197,8 @@ def _charts(recipe: Recipe, place: DataPlace, results: Sequence[RowResult]) -> l
                 epoch_curves(results),
             )
         ]
+    if recipe is TABLE_4 and results[0].honest("dice").value is not None:
+        return [_shortcut_chart(place, results)]
     if recipe is FEW_SHOT:
         most = annotated_cases(PreparedData.open(place.data), results[0].planned.findings)
         return [
@@ -206,6 +210,22 @@ def _charts(recipe: Recipe, place: DataPlace, results: Sequence[RowResult]) -> l
             )
         ]
     return []
+
+
+def _shortcut_chart(place: DataPlace, results: Sequence[RowResult]) -> Chart:
+    """The paper's Figure 2, of each row's first training."""
+    from dwarf_cxr.reporting.shortcut import shortcut_figure
+
+    runs = [(result.planned.row.title, result.trainings[0].folder) for result in results]
+    with tempfile.TemporaryDirectory() as folder:
+        picture = shortcut_figure(runs, place.data, Path(folder) / "shortcut.png").read_bytes()
+    return Chart(
+        "Figure 2: does a map follow the film?",
+        "The first training of each row on the same films. A row of alike maps shows where the "
+        "finding usually lies; “Dice lost” is what its maps lose on other films.",
+        picture,
+        "image/png",
+    )
 
 
 def _markdown(

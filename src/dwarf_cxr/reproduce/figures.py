@@ -54,7 +54,7 @@ def epoch_curves(results: Sequence[RowResult]) -> bytes:
                 [],
                 color=style_of(place).colour,
                 marker=style_of(place).marker,
-                label=f"{result.planned.title} ({result.seeds} seeds)",
+                label=f"{result.planned.title}, {result.seeds} seed{'s'[: result.seeds - 1]}",
             )
             for place, result in enumerate(results)
         ]

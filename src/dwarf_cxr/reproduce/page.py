@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
-
 from dwarf_cxr import __version__
 from dwarf_cxr.reporting.overlay import embed
+from dwarf_cxr.reporting.page import page_environment
 from dwarf_cxr.reproduce.plan import PlannedRow
 from dwarf_cxr.reproduce.recipes import Recipe
 from dwarf_cxr.reproduce.scales import Scale
@@ -53,22 +51,22 @@ def render_page(
     csv_name: str,
 ) -> str:
     """The page's HTML."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     template = files("dwarf_cxr.reproduce").joinpath(TEMPLATE).read_text(encoding="utf-8")
-    return environment.from_string(template).render(
-        title=recipe.title,
-        question=recipe.question,
-        scale=scale,
-        blocks=blocks,
-        cautions=cautions,
-        remarks=recipe.cautions,
-        commands=[(f"{row.title}: {row.name}", _commands(row)) for row in rows],
-        command=command,
-        csv_name=csv_name,
-        style=_report_style(),
-        version=__version__,
+    return (
+        page_environment()
+        .from_string(template)
+        .render(
+            title=recipe.title,
+            question=recipe.question,
+            scale=scale,
+            blocks=blocks,
+            cautions=cautions,
+            remarks=recipe.cautions,
+            commands=[(f"{row.title}: {row.name}", _commands(row)) for row in rows],
+            command=command,
+            csv_name=csv_name,
+            version=__version__,
+        )
     )
 
 
@@ -76,9 +74,3 @@ def _commands(row: PlannedRow) -> list[str]:
     return [
         line for training in row.trainings for line in (training.command, training.evaluate_command)
     ]
-
-
-def _report_style() -> Markup:
-    """The style of the reports of runs, so that all pages look alike."""
-    template = files("dwarf_cxr.reporting").joinpath("compare.html.j2").read_text(encoding="utf-8")
-    return Markup(template.split("<style>", 1)[1].split("</style>", 1)[0])

@@ -99,6 +99,14 @@ class Difference:
     baseline: RowResult
     by_metric: Mapping[str, Summary]
 
+    @property
+    def title(self) -> str:
+        """What minus what."""
+        row, baseline = self.result.planned, self.baseline.planned
+        if row.findings != baseline.findings:
+            return f"{row.title} minus {baseline.title}"
+        return f"{row.row.title} minus {baseline.title}"
+
 
 def differences_of(results: Sequence[RowResult]) -> tuple[Difference, ...]:
     """Every row minus those that it is compared with, where both are evaluated."""
@@ -303,11 +311,11 @@ def _difference_table(differences: Sequence[Difference]) -> Table:
             cell = shown(summary, signed=True)
             verdict = verdict_of(summary) if summary.value is not None else ""
             cells.append(Cell(cell.text, cell.interval, verdict, cell.title))
-        title = f"{one.result.planned.title} minus {one.baseline.planned.title}"
-        lines.append(Line("run", title, "", tuple(cells)))
+        lines.append(Line("run", one.title, "", tuple(cells)))
     return Table(
         "Differences, paired over the same patients",
-        "Of the values chosen on validation; “better” and “worse” mark intervals that exclude 0. "
+        "Of the values chosen on validation; “better” and “worse” mark intervals that exclude 0; "
+        "larger is better in all columns (Dice that is lost on other films came from the film). "
         "The intervals tell how the mean of these trainings differs on other patients; how "
         "much trainings differ by their seed is the standard deviation above. Of many intervals "
         "about one in twenty excludes 0 by chance alone.",

@@ -50,7 +50,7 @@ def _difference_sentence(one: Difference) -> str:
     parts = [
         f"{label} {_signed(one.by_metric[key])}, {_meaning(one, key)}" for key, label in JUDGED
     ]
-    return f"{one.result.planned.title} minus {one.baseline.planned.title}: {'; '.join(parts)}."
+    return f"{one.title}: {'; '.join(parts)}."
 
 
 def _meaning(one: Difference, key: str) -> str:

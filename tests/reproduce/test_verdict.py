@@ -1,0 +1,134 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dwarf_cxr.config import MethodSettings, RunConfig
+from dwarf_cxr.reproduce.plan import PlannedRow, Training
+from dwarf_cxr.reproduce.recipes import DIRECT, DWARF, GAIN, Numbers, Published, find_recipe
+from dwarf_cxr.reproduce.results import METRICS, RowResult
+from dwarf_cxr.reproduce.statistics import SeedMean, Summary
+from dwarf_cxr.reproduce.tables import Difference, markdown, shown, tables_of, verdict_of
+from dwarf_cxr.reproduce.verdict import verdict_sentences
+
+
+def result(row, dice: list[float], *, prior: float = 0.3, width: float = 0.02) -> RowResult:
+    """A row whose trainings have this Dice (and AUC), in draws as far from it as `width`."""
+    draws = np.linspace(-width, width, 101)[:, None] + np.mean(dice)
+    mean = SeedMean(("Mass",), np.array(dice)[:, None], draws)
+    config = RunConfig(
+        method=row.method,
+        findings=("Mass",),
+        data="data",
+        data_fingerprint="0" * 64,
+        settings=MethodSettings(),
+    )
+    trainings = tuple(
+        Training(Path(f"{row.name}-{seed}"), config.model_copy(update={"seed": seed}), ())
+        for seed in range(len(dice))
+    )
+    data = Path("data")
+    planned = PlannedRow(row, row.name, ("Mass",), data, "ChestX-Det", trainings, row.against)
+    entry = {"value": prior, "low": prior - width, "high": prior + width}
+    metrics = {"references": {"train_prior": {"macro": {"dice": entry}}}}
+    return RowResult(
+        planned=planned,
+        trainings=trainings,
+        cases=(),
+        metrics=(metrics,) * len(dice),
+        means={metric.key: mean for metric in METRICS},
+        oracle={key: Summary(0.5, sd=0.1, seeds=3) for key in ("auc", "f1", "mcc", "dice")},
+        validation={
+            key: Summary(4.0, seeds=3) for key in ("epoch", "val_auc", "val_dice", "val_hit_rate")
+        },
+        minutes=2.0,
+    )
+
+
+def compared(one: RowResult, other: RowResult, summary: Summary) -> Difference:
+    return Difference(one, other, {metric.key: summary for metric in METRICS})
+
+
+def published(row, dice: float):
+    return dataclasses.replace(row, published=(Published("Table 9", Numbers(dice=dice)),))
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "said"),
+    [
+        (0.1, 0.05, 0.15, "the same order is found here"),
+        (-0.1, -0.15, -0.05, "the opposite order is found here"),
+        (
+            0.02,
+            -0.05,
+            0.09,
+            "neither confirmed nor refuted here, and a difference of +0.200 lies out",
+        ),
+        (0.02, -0.25, 0.29, "neither confirmed nor refuted here."),
+    ],
+)
+def test_the_papers_order_is_found_reversed_or_neither(value, low, high, said):
+    one, other = result(published(DWARF, 0.4), [0.5]), result(published(GAIN, 0.2), [0.4])
+    sentences = verdict_sentences(
+        [one, other], [compared(one, other, Summary(value, low, high, seeds=1))]
+    )
+    assert any(said in sentence for sentence in sentences), sentences
+    assert any("The paper has best Dice 0.400 against 0.200" in each for each in sentences)
+
+
+def test_without_published_numbers_no_order_is_claimed():
+    one, other = result(DIRECT, [0.5]), result(published(GAIN, 0.2), [0.4])
+    sentences = verdict_sentences(
+        [one, other], [compared(one, other, Summary(0.1, 0.05, 0.15, seeds=1))]
+    )
+    assert not any("The paper" in sentence for sentence in sentences)
+
+
+def test_overlapping_trainings_are_said():
+    summary = Summary(0.1, 0.05, 0.15, seeds=2)
+    for own, words in (([0.5, 0.6], "no training of one is between"), ([0.3, 0.6], "overlap")):
+        one, other = result(DWARF, own), result(GAIN, [0.2, 0.4])
+        sentence = verdict_sentences([one, other], [compared(one, other, summary)])[0]
+        assert words in sentence
+        assert sentence.startswith("DWARF minus GAIN, 1 finding: AUC +0.100 [+0.050, +0.150]")
+
+
+@pytest.mark.parametrize(
+    ("dice", "said"),
+    [(0.5, "intervals apart"), (0.32, "overlapping intervals"), (0.2, "Dice not above the train")],
+)
+def test_the_train_prior_is_always_compared(dice, said):
+    sentences = verdict_sentences([result(DWARF, [dice])], [])
+    assert said in sentences[0]
+    assert f"({dice:.3f} against 0.300)" in sentences[0]
+
+
+def test_what_is_better():
+    assert verdict_of(Summary(0.1, 0.05, 0.2)) == "better"
+    assert verdict_of(Summary(-0.1, -0.2, -0.05)) == "worse"
+    for unclear in (
+        Summary(0.1, -0.05, 0.2),
+        Summary(0.1),
+        Summary(None),
+        Summary(0.1, 0.1, 0.1),  # all rests on a single film
+    ):
+        assert verdict_of(unclear) == "not clear"
+
+
+def test_numbers_as_they_are_shown():
+    cell = shown(Summary(0.12345, 0.1, 0.2, 0.01, 3), signed=True)
+    assert (cell.text, cell.interval) == ("+0.123 ± 0.010", "[+0.100, +0.200]")
+    assert shown(Summary(None)).text == "—"
+    assert shown(Summary(0.5, sd=0.0, seeds=3)).text == "0.500"
+
+
+def test_markdown_has_a_cell_for_every_column():
+    recipe = find_recipe("table2")
+    one, other = result(recipe.rows[1], [0.5, 0.6]), result(recipe.rows[0], [0.4, 0.5])
+    tables = tables_of([one, other], [compared(one, other, Summary(0.1, 0.05, 0.15, seeds=2))])
+    assert len(tables) == 4
+    for table in tables:
+        rows = [line for line in markdown(table).splitlines() if line.startswith("|")]
+        assert {row.count("|") for row in rows} == {rows[0].count("|")}
+    assert "[paper 0.415]" in markdown(tables[1])
