@@ -257,7 +257,7 @@ def methods() -> None:
     from dwarf_cxr.methods import METHODS
 
     for method in METHODS:
-        typer.echo(f"{method.name:<12} {method.supervision:<19} {method.summary}")
+        typer.echo(f"{method.name:<12} {method.supervision:<20} {method.summary}")
 
 
 @app.command()
@@ -268,6 +268,12 @@ def train(
     findings: FindingsOption = None,
     epochs: Annotated[Optional[int], typer.Option(help="Passes over the images.")] = None,  # noqa: UP045
     seed: Annotated[int, typer.Option(help="Fixes every random number.")] = 0,
+    init: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="Start from the weights of a RUN or model folder; zero-shot methods need it."
+        ),
+    ] = None,
     config: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="YAML with settings, as in a run's config.yaml under `settings`."),
@@ -289,6 +295,7 @@ def train(
             findings=_names(findings),
             epochs=epochs,
             seed=seed,
+            init=init,
             settings_file=config,
             assignments=set_ or [],
             resume=resume,

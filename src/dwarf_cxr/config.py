@@ -15,6 +15,8 @@ _T = TypeVar("_T", bound=BaseModel)
 QueryContext = Literal["isolated", "joint"]
 MapSpace = Literal["relative", "logit", "max", "probability"]
 HeadKind = Literal["none", "linear", "linear-random", "conv1", "conv3", "prior"]
+Projections = Literal["both", "text", "none"]
+MapLayers = Literal["last", "mean"]
 ScheduleName = Literal["cyclic", "interleaved", "joint"]
 
 
@@ -44,6 +46,9 @@ class ModelSettings(_Frozen):
     """`minilm` (starter) or the path of a folder with a BERT in Hugging Face layout."""
     prompts: Literal["name", "description"] = "name"
     width: int = Field(default=192, gt=0)
+    projections: Projections = "both"
+    """Which encoder's vectors a linear layer takes to `width`; MedKLIP projects prompts only, KAD
+    neither, since its encoders give vectors of `width` numbers."""
     layers: int = Field(default=2, gt=0)
     attention_heads: int = Field(default=4, gt=0)
     feedforward: int = Field(default=512, gt=0)
@@ -51,6 +56,9 @@ class ModelSettings(_Frozen):
     positions: bool = True
     """Learned position vectors on the image tokens (KAD has none)."""
     query_context: QueryContext = "isolated"
+    map_layers: MapLayers = "last"
+    """Whose cross-attention is the map: the last layer's (KAD) or the mean over layers (MedKLIP).
+    """
     map_space: MapSpace = "relative"
     """Where the attention lies before the head (`models/heads.py`)."""
     head: HeadKind = "linear"
@@ -136,6 +144,10 @@ class RunConfig(_Frozen):
     findings: tuple[str, ...]
     data: str
     data_fingerprint: str
+    init: str | None = None
+    """The run or model folder that training starts from; None: pretrained encoders alone."""
+    init_sha256: str | None = None
+    """Of that model's weights."""
     seed: int = Field(default=0, ge=0)
     settings: MethodSettings
     versions: Mapping[str, str] = Field(default_factory=dict)
@@ -176,9 +188,10 @@ def load_config(path: Path) -> RunConfig:
 def differences(old: RunConfig, new: RunConfig) -> list[str]:
     """Settings that differ, as 'key: old -> new'.
 
-    Package versions are not settings, and the data is told by its fingerprint, not by its path.
+    Package versions are not settings; data and initial model are told by their hashes, not by their
+    paths.
     """
-    ignored = {"versions", "data"}
+    ignored = {"versions", "data", "init"}
     before, after = (
         _flat(old.model_dump(exclude=ignored)),
         _flat(new.model_dump(exclude=ignored)),

@@ -19,14 +19,15 @@ from torch.utils.tensorboard import SummaryWriter
 
 from dwarf_cxr.config import RunConfig, TrainingSettings, differences, load_config, save_config
 from dwarf_cxr.data.batches import RegionTargets, in_unit_range, load_batch
-from dwarf_cxr.data.splits import splits_sha256
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import CheckpointError, ConfigError, DataError, TrainingError
-from dwarf_cxr.evaluation.evaluate import QuickScorer
+from dwarf_cxr.evaluation.calibration import fit_card
+from dwarf_cxr.evaluation.evaluate import QuickScorer, refuse_seen_patients
 from dwarf_cxr.evaluation.references import mean_coverage
 from dwarf_cxr.files import exclusive, recover_folder, write_csv
 from dwarf_cxr.models.checkpoint import save_model
 from dwarf_cxr.models.heads import PriorEvidenceHead
+from dwarf_cxr.models.initial import classifier_from, load_initial
 from dwarf_cxr.models.vlm import VisionLanguageClassifier, build_classifier
 from dwarf_cxr.objectives.combined import LossSums, combine, loss_sums
 from dwarf_cxr.objectives.label_loss import positive_weights
@@ -35,7 +36,7 @@ from dwarf_cxr.training.augmentation import apply_changes, draw_changes
 from dwarf_cxr.training.optimisation import build_optimizer, rate_factor, set_rates
 from dwarf_cxr.training.schedules import active_findings
 from dwarf_cxr.training.state import Progress, load_state, save_state
-from dwarf_cxr.training.validation import make_card, validate
+from dwarf_cxr.training.validation import validate
 
 HISTORY_COLUMNS = (
     "epoch",
@@ -114,7 +115,16 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
             settings.epochs,
         )
 
-    model = build_classifier(config.settings.model, config.findings, data.size, config.seed)
+    initial = None if config.init is None else load_initial(Path(config.init))
+    if initial is None:
+        model = build_classifier(config.settings.model, config.findings, data.size, config.seed)
+    else:
+        if initial.card is not None:
+            for split in ("val", "test"):
+                refuse_seen_patients(initial.card, data, split)
+        model = classifier_from(
+            initial, config.settings.model, config.findings, data.size, config.seed
+        )
     train_prior = mean_coverage(data, train_indices)
     _start_from_prior(model, train_prior)
     optimizer = build_optimizer(model, settings)
@@ -198,13 +208,13 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
                 if best or score is None or not (out / "model").exists():
                     progress.best_score = score
                     progress.evaluations_without_gain = 0
-                    model.card = make_card(
-                        config,
+                    model.card = fit_card(
+                        model,
                         data,
-                        splits_sha256(data.image_ids, data.splits),
                         validation.outputs,
-                        val_indices,
                         train_prior,
+                        method=config.method,
+                        started_from=None if initial is None else initial.card,
                     )
                     save_model(model, out / "model")
                 else:
