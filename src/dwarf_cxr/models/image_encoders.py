@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dwarf_cxr.errors import CheckpointError, ConfigError
+from dwarf_cxr.models.kad_image_encoders import kad_vit_from_folder, rebuild_kad_image_encoder
 
 
 class ImageEncoder(Protocol):
@@ -313,7 +314,9 @@ def build_image_encoder(name: str, frozen_layers: int | None) -> nn.Module:
         return starter_image_encoder(STARTER_FROZEN if frozen_layers is None else frozen_layers)
     if name == "vit-b16":
         return VisionTransformer({}, frozen_layers or 0)
-    return vit_from_folder(Path(name), frozen_layers or 0)
+    return kad_vit_from_folder(Path(name), frozen_layers or 0) or vit_from_folder(
+        Path(name), frozen_layers or 0
+    )
 
 
 def rebuild_image_encoder(description: Mapping[str, Any]) -> nn.Module:
@@ -323,6 +326,8 @@ def rebuild_image_encoder(description: Mapping[str, Any]) -> nn.Module:
         return EfficientNetLite0(description["frozen_layers"]).freeze()
     if kind == "vit":
         return VisionTransformer(description["config"], description["frozen_layers"])
+    if (encoder := rebuild_kad_image_encoder(description)) is not None:
+        return encoder
     raise CheckpointError(f"image encoder kind {kind!r} is unknown to this version of dwarf-cxr")
 
 

@@ -4,7 +4,9 @@ Tokens are those that KAD's query decoder reads: no further projection follows. 
 repeated to three channels and normalised with ImageNet's mean and deviation, as in KAD and MedKLIP.
 """
 
+import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,7 +35,9 @@ class Bottleneck(nn.Module):
         self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(outputs)
         self.downsample = (
-            nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+            nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
             if stride != 1 or inputs != outputs
             else None
         )
@@ -74,6 +78,8 @@ class ResNetTokens(nn.Module):
             self.add_module(f"layer{number}", stage)
         self.res_l1 = nn.Linear(inputs, inputs)
         self.res_l2 = nn.Linear(inputs, width)
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
         self._freeze(frozen_layers)
@@ -138,9 +144,7 @@ class KadVisionTransformer(nn.Module):
     `final_norm=False` is KAD's ModelViT, which reads the last block's output as it is.
     """
 
-    def __init__(
-        self, config: Mapping[str, Any], final_norm: bool, frozen_layers: int = 0
-    ) -> None:
+    def __init__(self, config: Mapping[str, Any], final_norm: bool, frozen_layers: int = 0) -> None:
         super().__init__()
         from dwarf_cxr.models.image_encoders import VisionTransformer
 
@@ -149,8 +153,29 @@ class KadVisionTransformer(nn.Module):
         if not final_norm:
             self.encoder.vit.layernorm = nn.Identity()
         self.width: int = self.encoder.width
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
+
+    def load_published(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take weights under Hugging Face's published names, an unused final norm's too."""
+        from transformers import ViTModel
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        # transformers renames its modules from release to release and knows the published names
+        loaded = ViTModel.from_pretrained(
+            None, config=self.encoder.config, state_dict=dict(tensors), add_pooling_layer=False
+        )
+        self.load_vit(loaded)
+
+    def load_vit(self, loaded: nn.Module) -> None:
+        """Take the weights of transformers' ViT, but for an unused final norm."""
+        weights = loaded.state_dict()
+        if not self.final_norm:
+            weights = {k: v for k, v in weights.items() if not k.startswith("layernorm.")}
+        self.encoder.vit.load_state_dict(weights)
 
     def grid(self, image_size: int) -> tuple[int, int]:
         """Rows and columns of tokens for a square image."""
@@ -185,6 +210,26 @@ def rebuild_kad_image_encoder(description: Mapping[str, Any]) -> nn.Module | Non
             description["config"], description["final_norm"], description["frozen_layers"]
         )
     return None
+
+
+def kad_vit_from_folder(folder: Path, frozen_layers: int) -> KadVisionTransformer | None:
+    """The ViT without final LayerNorm that `dwarf weights import vit` wrote; None: it is no such.
+
+    Raises:
+        CheckpointError: weights are missing or do not fit; lists the keys.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None  # whoever reads it next says what is wrong
+    if not isinstance(config, dict) or config.get("final_norm", True):
+        return None
+    from dwarf_cxr.models.image_encoders import vit_from_folder
+
+    loaded = vit_from_folder(folder, frozen_layers)
+    encoder = KadVisionTransformer(loaded.describe()["config"], False, frozen_layers)
+    encoder.load_vit(loaded.vit)
+    return encoder
 
 
 def _three_channels(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

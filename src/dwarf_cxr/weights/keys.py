@@ -31,7 +31,7 @@ class KeyReader:
     def __contains__(self, key: str) -> bool:
         return key in self.tensors
 
-    def keys(self) -> list[str]:
+    def left(self) -> list[str]:
         """Keys neither taken nor dropped yet."""
         return list(self.tensors)
 

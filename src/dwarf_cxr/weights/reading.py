@@ -128,8 +128,8 @@ def _refuse_other_files(path: Path) -> None:
         raise CheckpointError(f"{path}: the file is empty; download or copy it again")
     if start[:1] == b"<" or start[:9].lower() == b"<!doctype":
         raise CheckpointError(
-            f"{path}: this is a web page (HTML), not a checkpoint: the download link led to a page; "
-            "download it again in a browser"
+            f"{path}: this is a web page (HTML), not a checkpoint; open the link in a browser and "
+            "download the file itself"
         )
     if start.startswith(b"version https://git-lfs"):
         raise CheckpointError(f"{path}: a Git LFS pointer, not the weights; run 'git lfs pull'")
@@ -170,8 +170,8 @@ def _read_pickle(path: Path, trust: bool) -> tuple[Any, tuple[str, ...]]:
         raise CheckpointError(
             f"{path}: refused: {reason} "
             + (
-                "It is damaged, or holds more than tensors, which only a full unpickling reads, and "
-                "that can run any program: add --trust if you know where the file comes from."
+                "It is damaged, or holds more than tensors. Only a full unpickling reads that, "
+                "which can run any program: add --trust if you know where the file comes from."
                 if needs_trust
                 else "It is damaged or no checkpoint: download or copy it again."
             )

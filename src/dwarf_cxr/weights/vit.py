@@ -115,8 +115,10 @@ def read_vit(
     names = _NAMES[layout]
     hidden, channels, patch, _ = _known(reader, prefix + names["patch"] + ".weight", 4)
     _, positions, _ = _known(reader, prefix + names["positions"], 3)
-    intermediate, _ = _known(reader, prefix + names["block"].format(0) + names["fc1"] + ".weight", 2)
-    layers = _count(reader.keys(), prefix + names["blocks"])
+    intermediate, _ = _known(
+        reader, prefix + names["block"].format(0) + names["fc1"] + ".weight", 2
+    )
+    layers = _count(reader.left(), prefix + names["blocks"])
     side = math.isqrt(positions - 1)
     if side * side != positions - 1:
         reader.faults.append(f"{positions - 1} positions beside CLS make no square grid")
@@ -163,7 +165,9 @@ def refuse_other_families(foreign: ForeignFile, reader: KeyReader) -> None:
     Raises:
         CheckpointError: there is none.
     """
-    if not any(_is_patch(key, names["patch"]) for key in reader.keys() for names in _NAMES.values()):
+    if not any(
+        _is_patch(key, names["patch"]) for key in reader.left() for names in _NAMES.values()
+    ):
         raise CheckpointError(
             f"{foreign.file}: no ViT in it (no patch embedding of Hugging Face's, timm's or "
             f"pytorch_pretrained_vit's layout); {looks_like(foreign.content)}"
@@ -223,10 +227,10 @@ _NAMES: Mapping[Layout, Mapping[str, str]] = {
 
 def _layout(reader: KeyReader) -> tuple[Layout, str]:
     for layout, names in _NAMES.items():
-        for key in reader.keys():
+        for key in reader.left():
             if _is_patch(key, names["patch"]):
                 return layout, key[: -len(names["patch"] + ".weight")]
-    raise CheckpointError(f"{reader.section}: no ViT in it; its keys: {reader.keys()[:8]}")
+    raise CheckpointError(f"{reader.section}: no ViT in it; its keys: {reader.left()[:8]}")
 
 
 def _is_patch(key: str, name: str) -> bool:
