@@ -14,7 +14,17 @@ from typer.testing import CliRunner
 from dwarf_cxr import __version__
 from dwarf_cxr.cli import app
 
-COMMANDS = ("methods", "train", "evaluate", "compare", "predict", "demo", "data", "export")
+COMMANDS = (
+    "methods",
+    "train",
+    "evaluate",
+    "compare",
+    "predict",
+    "demo",
+    "data",
+    "export",
+    "weights",
+)
 
 
 def dwarf(*words: str | Path | int) -> subprocess.CompletedProcess[str]:

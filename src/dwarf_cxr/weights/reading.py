@@ -180,7 +180,7 @@ def _read_pickle(path: Path, trust: bool) -> tuple[Any, tuple[str, ...]]:
         content = torch.load(path, map_location="cpu", weights_only=False, mmap=mapped)
     except Exception as fault:
         raise CheckpointError(
-            f"{path}: cannot be unpickled, even with --trust ({_first_line(fault)}); it is damaged "
+            f"{path}: cannot be unpickled, even with --trust: {_first_line(fault)} It is damaged "
             "or no checkpoint: download or copy it again"
         ) from None
     return content, (f"unpickled in full on --trust, since: {reason}",)
@@ -191,4 +191,5 @@ def _first_line(fault: Exception) -> str:
     lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
     telling = [line for line in lines if "WeightsUnpickler error" in line or "GLOBAL" in line]
     text = (telling or lines or [type(fault).__name__])[0]
-    return text.split(" Please use", 1)[0].split(" (1) ", 1)[0].rstrip(".") + "."
+    text = text.split(" Please use", 1)[0].split(" (1) ", 1)[0]
+    return text if text.endswith(("?", "!")) else text.rstrip(".") + "."

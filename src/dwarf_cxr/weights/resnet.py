@@ -22,6 +22,7 @@ def take_resnet(reader: KeyReader, width: int) -> ResNetTokens | None:
     KAD stores every tensor under `resnet.` and under `res_features.`, MedKLIP under the latter
     only. How many stages are used is told by `res_l1`, whose width is that of the last one.
     """
+    before = len(reader.faults)
     for number, name in SEQUENTIAL.items():
         reader.merge_alias(f"res_features.{number}.", f"resnet.{name}.")
     reader.drop("resnet.fc.*", "classifies other images")
@@ -35,7 +36,7 @@ def take_resnet(reader: KeyReader, width: int) -> ResNetTokens | None:
         if not key.endswith("num_batches_tracked"):
             name = key if key.startswith("res_l") else f"resnet.{key}"
             state[key] = reader.take(name, tuple(value.shape))
-    if reader.all_faults():
+    if len(reader.faults) > before:
         return None
     encoder.load_state_dict(state, strict=False)
     return encoder
