@@ -24,6 +24,7 @@ COMMANDS = (
     "demo",
     "data",
     "export",
+    "weights",
 )
 
 
