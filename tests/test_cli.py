@@ -14,7 +14,17 @@ from typer.testing import CliRunner
 from dwarf_cxr import __version__
 from dwarf_cxr.cli import app
 
-COMMANDS = ("methods", "train", "evaluate", "compare", "predict", "demo", "data", "export")
+COMMANDS = (
+    "methods",
+    "teachers",
+    "train",
+    "evaluate",
+    "compare",
+    "predict",
+    "demo",
+    "data",
+    "export",
+)
 
 
 def dwarf(*words: str | Path | int) -> subprocess.CompletedProcess[str]:
@@ -30,7 +40,9 @@ def test_help_names_every_command():
         assert command in result.output
 
 
-@pytest.mark.parametrize("command", [["data", "prepare"], ["train"], ["evaluate"], ["compare"]])
+@pytest.mark.parametrize(
+    "command", [["data", "prepare"], ["teachers"], ["train"], ["evaluate"], ["compare"]]
+)
 def test_every_command_has_help(command):
     result = CliRunner().invoke(app, [*command, "--help"])
     assert result.exit_code == 0
@@ -40,7 +52,7 @@ def test_every_command_has_help(command):
 def test_help_imports_nothing_heavy():
     code = (
         "import sys, dwarf_cxr.cli; "
-        "heavy = {'torch', 'numpy', 'cv2', 'matplotlib', 'transformers', 'scipy'}; "
+        "heavy = {'torch', 'numpy', 'cv2', 'matplotlib', 'transformers', 'scipy', 'monai'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -78,6 +90,8 @@ def test_wrong_usage_exits_with_2():
         (["data", "prepare", "nih", "--root", "OUT/none", "--out", "OUT/d"], "no such folder"),
         (["train", "dwarf", "--data", "OUT/none", "--out", "OUT/r"], "dataset.json is missing"),
         (["train", "dwarv", "--data", "OUT/none", "--out", "OUT/r"], "unknown method 'dwarv'"),
+        (["teachers", "--data", "OUT/none", "--out", "OUT/t"], "dataset.json is missing"),
+        (["teachers", "--data", "OUT/none", "--out", "OUT/t", "--size", "9"], "size 9: choose"),
         (["evaluate", "OUT/none", "--data", "OUT/none"], "no model there"),
     ],
 )
