@@ -7,14 +7,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from dwarf_cxr.errors import CheckpointError, ConfigError
-from dwarf_cxr.models.image_encoders import (
-    EfficientNetLite0,
-    VisionTransformer,
-    build_image_encoder,
-    rebuild_image_encoder,
-    starter_image_encoder,
-    vit_from_folder,
-)
+from dwarf_cxr.models.efficientnet import EfficientNetLite0, starter_image_encoder
+from dwarf_cxr.models.image_encoders import build_image_encoder, rebuild_image_encoder
+from dwarf_cxr.models.vision_transformer import VisionTransformer, vit_from_folder
 from tests.tiny import SIZE, booby_trap, write_vit
 
 FIXED = ("running_mean", "running_var", "num_batches_tracked", "_depthwise_conv.weight")

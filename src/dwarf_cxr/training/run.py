@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 
 from dwarf_cxr import __version__
-from dwarf_cxr.config import RunConfig, with_overrides
+from dwarf_cxr.config import RegionSource, RunConfig, with_overrides
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.files import sha256_of
 from dwarf_cxr.findings import select
-from dwarf_cxr.methods import find_method
+from dwarf_cxr.methods import Method, find_method
 from dwarf_cxr.models.checkpoint import load_model, model_folder
 from dwarf_cxr.models.initial import refuse_other_architecture, settings_from
 from dwarf_cxr.models.vlm import VisionLanguageClassifier
@@ -21,17 +21,18 @@ from dwarf_cxr.training.zero_shot import write_zero_shot_run
 
 
 def make_config(
-    method: str,
+    method: str | Method,
     data: Path,
     *,
     findings: Sequence[str] | None = None,
     epochs: int | None = None,
+    regions: RegionSource | None = None,
     seed: int = 0,
     init: Path | None = None,
     settings_file: Path | None = None,
     assignments: Sequence[str] = (),
 ) -> RunConfig:
-    """The configuration of a run.
+    """The configuration of a run of a method of `dwarf train`, by its name, or of another.
 
     Args:
         init: a run or model folder to start from; its architecture replaces the method's.
@@ -40,7 +41,8 @@ def make_config(
         ConfigError: unknown method, finding or setting, or settings that contradict each other.
         DataError: `data` is not a prepared data set.
     """
-    settings = find_method(method).settings
+    chosen_method = find_method(method) if isinstance(method, str) else method
+    settings = chosen_method.settings
     initial = None if init is None else load_model(init)
     if isinstance(initial, VisionLanguageClassifier):
         model = settings_from(initial, settings.model)
@@ -50,10 +52,12 @@ def make_config(
         refuse_other_architecture(initial, settings.model)
     if epochs is not None:
         settings = with_overrides(settings, None, [f"training.epochs={epochs}"])
+    if regions is not None:
+        settings = with_overrides(settings, None, [f"objective.regions={regions}"])
     prepared = PreparedData.open(data)
     chosen = prepared.findings if findings is None else findings
     return RunConfig(
-        method=method,
+        method=chosen_method.name,
         findings=select(chosen, prepared.findings, where=f"--findings on {data}"),
         data=str(data),
         data_fingerprint=prepared.fingerprint,
@@ -71,13 +75,14 @@ def make_config(
 
 
 def start_training(
-    method: str,
+    method: str | Method,
     data: Path,
     out: Path,
     *,
     report: Report,
     findings: Sequence[str] | None = None,
     epochs: int | None = None,
+    regions: RegionSource | None = None,
     seed: int = 0,
     init: Path | None = None,
     settings_file: Path | None = None,
@@ -94,12 +99,14 @@ def start_training(
         data,
         findings=findings,
         epochs=epochs,
+        regions=regions,
         seed=seed,
         init=init,
         settings_file=settings_file,
         assignments=assignments,
     )
-    if find_method(method).zero_shot:
+    chosen = find_method(method) if isinstance(method, str) else method
+    if chosen.zero_shot:
         write_zero_shot_run(config, out, report=report)
     else:
         train(config, out, resume=resume, report=report)
