@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import BertConfig, BertModel
 
 from dwarf_cxr.errors import CheckpointError, ConfigError
 from dwarf_cxr.models.checkpoint import load_model
@@ -272,3 +273,34 @@ def test_what_is_there_already_is_not_replaced(light_checkpoint, text_folder, tm
 def test_a_finding_that_nobody_knows_is_refused(file, text_folder, tmp_path):
     with pytest.raises(ConfigError, match="'Gout'"):
         import_kad(file, tmp_path / "out", text_encoder=text_folder, trust=False, findings=["Gout"])
+
+
+def test_the_generated_section_has_the_published_count_of_numbers(checkpoint):
+    section = checkpoint["model"]
+    unique = {key: value for key, value in section.items() if not key.startswith("decoder_norm.")}
+    assert sum(value.numel() for value in unique.values()) == 25_219_075
+
+
+@pytest.mark.slow
+def test_a_checkpoint_with_a_whole_bert_base(light_checkpoint, tmp_path):
+    """Every shape of the released KAD-512, BERT of 12 layers and 30,522 words included."""
+    folder = tmp_path / "Med-KEBERT"
+    folder.mkdir()
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "mass", "lung"]
+    words += [f"word{number}" for number in range(30522 - len(words))]
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    config = BertConfig(vocab_size=30522)
+    config.save_pretrained(folder)
+    with torch.device("meta"):
+        shapes = {key: value.shape for key, value in BertModel(config).state_dict().items()}
+    text = {f"bert_model.{key}": torch.tensor(0.01).expand(shape) for key, shape in shapes.items()}
+    assert sum(value.numel() for value in text.values()) == 109_482_240
+    others = {k: v for k, v in light_checkpoint["text_encoder"].items() if "bert_model" not in k}
+    torch.save(light_checkpoint | {"text_encoder": text | others}, tmp_path / "kad.pt")
+    report = import_kad(
+        tmp_path / "kad.pt", tmp_path / "out", text_encoder=folder, trust=False, findings=["Mass"]
+    )
+    assert report.variant == "ResNet-50 to layer4, 512 px, 16×16 tokens"
+    model = load_model(tmp_path / "out")
+    assert model.prompt_features.shape == (1, 768)
+    assert sum(value.numel() for value in model.decoder.parameters()) == 25_217_536

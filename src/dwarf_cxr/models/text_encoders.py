@@ -15,9 +15,6 @@ from torch import Tensor
 
 from dwarf_cxr.errors import CheckpointError, ConfigError
 
-PROJECTION_FILE = "projection.safetensors"
-"""0.weight, 0.bias, 2.weight, 2.bias of the layers that follow a BERT's pooler in KAD."""
-
 
 def starter_text_folder() -> Path:
     """The folder of all-MiniLM-L6-v2 in its installed package."""
@@ -32,6 +29,8 @@ def starter_text_folder() -> Path:
     return Path(package.origin).parent / "model"
 
 
+PROJECTION_FILE = "projection.safetensors"
+"""0.weight, 0.bias, 2.weight, 2.bias of the layers that follow a BERT's pooler in KAD."""
 PROMPT_BATCH = 32
 """Texts that the encoder reads at once."""
 
@@ -42,9 +41,8 @@ def encode_prompts(text_encoder: str, prompts: Sequence[str]) -> Float[Tensor, "
 
     A sentence-transformers folder says how it was trained: the mean over tokens, of length 1 (the
     starter), or the last hidden state of [CLS] (MedKLIP). Any other BERT, Med-KEBERT for one, gives
-    its pooler's output, and KAD's Linear - GELU - Linear follows where the folder has its weights
-    (`projection.safetensors`). A text longer than the encoder reads, such as
-    a long report, is cut at its end.
+    its pooler's output; KAD's Linear, GELU, Linear follow where the folder has their weights. A
+    text longer than the encoder reads, such as a long report, is cut at its end.
 
     Raises:
         ConfigError: no such folder, or it does not hold a BERT with its tokeniser.
@@ -96,7 +94,7 @@ def encode_prompts(text_encoder: str, prompts: Sequence[str]) -> Float[Tensor, "
             return output.last_hidden_state[:, 0]
         visible = batch["attention_mask"][..., None].float()
         means = (output.last_hidden_state * visible).sum(dim=1) / visible.sum(dim=1)
-        return torch.nn.functional.normalize(means, dim=-1)
+        return F.normalize(means, dim=-1)
 
     starts = range(0, len(prompts), PROMPT_BATCH)
     return torch.cat([encode(prompts[start : start + PROMPT_BATCH]) for start in starts])

@@ -48,6 +48,10 @@ class VisionTransformer(nn.Module):
         self.config = _tower_config(config)
         family = self.config.model_type
         self.vit = _empty_tower(self.config)
+        self.final_norm = bool(getattr(self.config, "final_norm", True))
+        if not self.final_norm:
+            # KAD's ModelViT reads its last block as it is; `dwarf weights import` marks it so
+            self.vit.layernorm = nn.Identity()
         self.width = self.config.hidden_size
         self.normalisation = normalisation or FAMILY_NORMALISATION[family]
         self.mean: Tensor
@@ -82,6 +86,13 @@ class VisionTransformer(nn.Module):
     def _layers(self) -> nn.ModuleList:
         blocks = self.vit.encoder if hasattr(self.vit, "encoder") else self.vit
         return blocks.layers if hasattr(blocks, "layers") else blocks.layer
+
+    def take(self, tower: nn.Module) -> None:
+        """Take the weights of transformers' model of the same architecture."""
+        weights = tower.state_dict()
+        if not self.final_norm:
+            weights = {k: v for k, v in weights.items() if not k.startswith("layernorm.")}
+        self.vit.load_state_dict(weights)
 
     def grid(self, image_size: int) -> tuple[int, int]:
         """Rows and columns of tokens for a square image.
@@ -219,7 +230,7 @@ def vit_from_folder(folder: Path, frozen_layers: int) -> VisionTransformer:
     except (OSError, ValueError, RuntimeError, UnpicklingError) as fault:
         raise CheckpointError(f"{where}: weights cannot be read: {fault}") from None
     refuse_unfit(where, info)
-    encoder.vit.load_state_dict(loaded.state_dict())
+    encoder.take(loaded)
     return encoder
 
 

@@ -20,7 +20,7 @@ from dwarf_cxr.config import ModelSettings
 from dwarf_cxr.errors import CheckpointError
 from dwarf_cxr.files import atomic_folder
 from dwarf_cxr.findings import VOCABULARY, select
-from dwarf_cxr.models.kad_image_encoders import KadVisionTransformer
+from dwarf_cxr.models.normalisation import IMAGENET
 from dwarf_cxr.models.text_encoders import encode_prompts
 from dwarf_cxr.weights.bert import open_text_folder, take_bert, write_text_encoder
 from dwarf_cxr.weights.keys import KeyReader, refuse_faults
@@ -36,7 +36,7 @@ from dwarf_cxr.weights.query_decoder import (
 from dwarf_cxr.weights.reading import looks_like, open_foreign
 from dwarf_cxr.weights.report import Report, collected, refuse_occupied
 from dwarf_cxr.weights.resnet import take_resnet
-from dwarf_cxr.weights.vit import read_vit
+from dwarf_cxr.weights.vit import build_vit, read_vit
 
 WIDTH = 768
 SECTIONS = ("model", "image_encoder", "text_encoder")
@@ -183,9 +183,7 @@ def _take_image_encoder(reader: KeyReader, image_size: int | None) -> _ImagePart
     variant = f"ViT ({vit.layout}), {size} px"
     if reader.all_faults():
         return _ImagePart(None, variant, size)
-    final_norm = vit.config.pop("final_norm", True)
-    encoder = KadVisionTransformer(vit.config, final_norm)
-    encoder.load_published(vit.tensors)
+    encoder = build_vit(vit, IMAGENET)
     return _ImagePart(encoder, variant, size, vit.notes)
 
 

@@ -1,5 +1,6 @@
 """Opening checkpoints of other projects: as data, never as a program unless the user says so."""
 
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -162,7 +163,9 @@ def _check_zip(path: Path) -> None:
 def _read_pickle(path: Path, trust: bool) -> tuple[Any, tuple[str, ...]]:
     mapped = zipfile.is_zipfile(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped), ()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of pickle protocols
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped), ()
     except Exception as fault:  # a damaged pickle raises whatever its last opcode led to
         reason = _first_line(fault)
         needs_trust = "weights_only" in str(fault) or "WeightsUnpickler" in str(fault)

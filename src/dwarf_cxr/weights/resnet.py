@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from dwarf_cxr.models.kad_image_encoders import ResNetTokens
+from dwarf_cxr.models.resnet import ResNetTokens
 from dwarf_cxr.weights.keys import KeyReader
 
 SEQUENTIAL = {

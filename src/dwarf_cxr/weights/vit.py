@@ -22,19 +22,20 @@ from torch import Tensor
 
 from dwarf_cxr.errors import CheckpointError
 from dwarf_cxr.files import atomic_folder, write_bytes, write_json, write_text
-from dwarf_cxr.models.kad_image_encoders import IMAGENET_MEAN, IMAGENET_STD
+from dwarf_cxr.models.hugging_face import quiet
+from dwarf_cxr.models.normalisation import HALF, IMAGENET, Normalisation
+from dwarf_cxr.models.vision_transformer import VisionTransformer
 from dwarf_cxr.weights.keys import KeyReader, refuse_faults
 from dwarf_cxr.weights.reading import ForeignFile, looks_like, open_foreign, tensors_of
 from dwarf_cxr.weights.report import Report, collected, refuse_occupied
 
 Layout = Literal["hugging-face", "timm", "pytorch_pretrained_vit"]
 Pixels = Literal["half", "imagenet", "mrm"]
-PIXELS: Mapping[Pixels, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
-    "mrm": ((0.4978,) * 3, (0.2449,) * 3),
+PIXELS: Mapping[Pixels, Normalisation] = {
+    "half": HALF,
+    "imagenet": IMAGENET,
+    "mrm": Normalisation((0.4978,), (0.2449,)),
 }
-"""Mean and deviation of each channel by which pixels in [0, 1] are normalised."""
 HEAD_WIDTH = 64
 """Numbers per attention head in every published ViT up to L; no tensor tells it."""
 
@@ -73,7 +74,7 @@ def import_vit(path: Path, out: Path, *, trust: bool, pixels: Pixels | None = No
     refuse_other_families(foreign, reader)
     vit = read_vit(reader, in_kad=in_kad, given=given)
     refuse_faults(foreign.file, [reader])
-    processor, said = _processor(path, vit.layout, in_kad, tensors, pixels)
+    processor, said = _processor(path, vit, in_kad, tensors, pixels)
     aliases, dropped = collected([reader], foreign, [section] if section else [])
     report = Report(
         family="vit",
@@ -152,11 +153,25 @@ def read_vit(
     tensors = _take(reader, layout, prefix, config, positions)
     notes = [said, f"LayerNorm eps {config['layer_norm_eps']:g}"]
     if not final_norm:
-        # transformers has no ViT without it: `final_norm` is read by models/kad_image_encoders.py
+        # transformers has no ViT without it: `final_norm` is read by models/vision_transformer.py
         config["final_norm"] = False
         notes.append("no final LayerNorm, as in KAD's ModelViT: its weights are kept but unused")
     _drop_heads(reader, prefix)
     return VitWeights(layout, config, tensors, tuple(notes))
+
+
+def build_vit(vit: VitWeights, normalisation: Normalisation) -> VisionTransformer:
+    """The encoder with these weights."""
+    from transformers import ViTModel
+
+    encoder = VisionTransformer(vit.config, normalisation=normalisation)
+    with quiet():
+        # transformers renames its modules from release to release and knows the published names
+        loaded = ViTModel.from_pretrained(
+            None, config=encoder.config, state_dict=vit.tensors, add_pooling_layer=False
+        )
+    encoder.take(loaded)
+    return encoder
 
 
 def refuse_other_families(foreign: ForeignFile, reader: KeyReader) -> None:
@@ -343,7 +358,7 @@ def _find_vit(foreign: ForeignFile) -> tuple[str | None, dict[str, Tensor]]:
 
 def _processor(
     path: Path,
-    layout: Layout,
+    vit: VitWeights,
     in_kad: bool,
     tensors: Mapping[str, Tensor],
     pixels: Pixels | None,
@@ -357,16 +372,17 @@ def _processor(
             raise CheckpointError(f"{own}: not readable ({fault})") from None
     chosen, why = pixels, "as --pixels says"
     if chosen is None:
-        chosen, why = _usual_pixels(layout, in_kad, tensors)
+        chosen, why = _usual_pixels(vit.layout, in_kad, tensors)
     mean, std = PIXELS[chosen]
+    channels = vit.config["num_channels"]
     processor = {
         "image_processor_type": "ViTImageProcessor",
         "do_resize": False,
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": list(mean),
-        "image_std": list(std),
+        "image_mean": [*mean] if len(mean) > 1 else [*mean] * channels,
+        "image_std": [*std] if len(std) > 1 else [*std] * channels,
     }
     return processor, f"pixels normalised by mean {mean[0]:g}…, deviation {std[0]:g}…: {why}"
 

@@ -2,19 +2,10 @@ import json
 
 import pytest
 import torch
-from torch import nn
 
 from dwarf_cxr.errors import ConfigError
 from dwarf_cxr.models.image_encoders import rebuild_image_encoder
-from dwarf_cxr.models.kad_image_encoders import KadVisionTransformer, ResNetTokens
-
-VIT = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 40,
-    "image_size": 64,
-}
+from dwarf_cxr.models.resnet import ResNetTokens
 
 
 @pytest.fixture(scope="module")
@@ -22,25 +13,17 @@ def films() -> torch.Tensor:
     return torch.rand(2, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
-def encoders() -> list[nn.Module]:
-    torch.manual_seed(3)
-    return [
-        ResNetTokens(3, 24, frozen_layers=2),
-        KadVisionTransformer(VIT, final_norm=True, frozen_layers=1),
-        KadVisionTransformer(VIT, final_norm=False),
-    ]
-
-
 @torch.no_grad()
 def test_an_encoder_rebuilt_from_its_description_takes_the_weights(films):
-    for encoder in encoders():
-        again = rebuild_image_encoder(json.loads(json.dumps(encoder.describe())))
-        assert type(again) is type(encoder)
-        again.load_state_dict(encoder.state_dict())
-        tokens = encoder.eval()(films)
-        assert torch.equal(again.eval()(films), tokens)
-        rows, columns = encoder.grid(64)
-        assert tokens.shape == (2, rows * columns, encoder.width)
+    torch.manual_seed(3)
+    encoder = ResNetTokens(3, 24, frozen_layers=2)
+    again = rebuild_image_encoder(json.loads(json.dumps(encoder.describe())))
+    assert isinstance(again, ResNetTokens)
+    assert again.frozen_layers == 2
+    again.load_state_dict(encoder.state_dict())
+    tokens = encoder.eval()(films)
+    assert tokens.shape == (2, 16, 24)
+    assert torch.equal(again.eval()(films), tokens)
 
 
 @torch.no_grad()
