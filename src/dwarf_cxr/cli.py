@@ -78,10 +78,15 @@ class Uncertain(enum.StrEnum):
 class PaperTable(enum.StrEnum):
     """What `dwarf reproduce` reproduces."""
 
+    TABLE1 = "table1"
     TABLE2 = "table2"
+    TABLE3 = "table3"
     TABLE4 = "table4"
     FIG3 = "fig3"
     PROMPTS = "prompts"
+    TEACHERS = "teachers"
+    TRANSFER = "transfer"
+    FEW_SHOT = "few-shot"
     ABLATIONS = "ablations"
 
 
@@ -663,6 +668,10 @@ def reproduce(
     scale: Annotated[
         PaperScale, typer.Option(help="As the paper states it, on a CPU, or in a minute.")
     ] = PaperScale.STARTER,
+    init: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Start from a RUN or model folder; what table1's zero-shot rows ask."),
+    ] = None,
     tiny: Annotated[bool, typer.Option("--tiny", help="The same as --scale tiny.")] = False,
     set_: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -694,6 +703,7 @@ def reproduce(
             scale=PaperScale.TINY.value if tiny else scale.value,
             seeds=_numbers(seeds),
             assignments=set_ or [],
+            init=init,
             only=_names(only),
             print_only=print_only,
             command=shlex.join(["dwarf", *sys.argv[1:]]),

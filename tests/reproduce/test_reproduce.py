@@ -4,23 +4,33 @@ import csv
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from dwarf_cxr import cli
-from dwarf_cxr.config import differences, load_config, save_config
+from dwarf_cxr.config import differences, load_config, save_config, with_overrides
 from dwarf_cxr.data.store import PreparedData
-from dwarf_cxr.errors import ConfigError, TrainingError
-from dwarf_cxr.reproduce.command import reproduce
-from dwarf_cxr.reproduce.plan import plan_rows
+from dwarf_cxr.errors import ConfigError, DataError, TrainingError
+from dwarf_cxr.files import read_json, write_json
+from dwarf_cxr.methods import find_method
+from dwarf_cxr.models.checkpoint import save_model
+from dwarf_cxr.models.outputs import Origin
+from dwarf_cxr.models.vlm import build_classifier
+from dwarf_cxr.reproduce.command import places_of, reproduce
+from dwarf_cxr.reproduce.plan import Choices, PlannedRow, plan_rows
 from dwarf_cxr.reproduce.recipes import RECIPES, find_recipe
 from dwarf_cxr.reproduce.results import read_results
 from dwarf_cxr.reproduce.running import is_evaluated, is_finished
 from dwarf_cxr.reproduce.scales import find_scale
+from dwarf_cxr.reproduce.subsets import annotated_cases
+from dwarf_cxr.reproduce.teaching import teach_if_missing
 from dwarf_cxr.training.run import make_config
-from tests.tiny import FINDINGS, WORDS, write_bert, write_data, write_vit
+from tests.tiny import FINDINGS, SIZE, WORDS, write_bert, write_data, write_vit
+
+TINY_MODEL = ("width=16", "layers=1", "attention_heads=2", "feedforward=24")
 
 
 class Place:
@@ -29,6 +39,11 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.data, self.out = folder / "data", folder / "out"
         write_data(self.data, train=17)
+        self.other = folder / "other"
+        write_data(self.other, seed=3, train=15)
+        # other people, in another set
+        dataset = read_json(self.other / "dataset.json")
+        write_json(self.other / "dataset.json", dataset | {"name": "else", "patients_of": "else"})
         vit, bert = write_vit(folder / "vit"), write_bert(folder / "bert", WORDS)
         encoders = (f"image_encoder={vit}", f"text_encoder={bert}")
         self.assignments = (*encoders, "frozen_layers=0", "map_size=8", "accelerator=cpu")
@@ -69,44 +84,191 @@ def direct(place: Place, table: str, out: Path, **words) -> str:
     )
 
 
+def planned(place: Place, table: str, out: Path, **words) -> dict[str, PlannedRow]:
+    (where,) = places_of([place.data], out)
+    choices = Choices(
+        **{
+            "scale": find_scale("tiny"),
+            "seeds": (0,),
+            "assignments": place.assignments,
+            **words,
+        }
+    )
+    return {row.name: row for row in plan_rows(find_recipe(table), where, choices)}
+
+
 def records(place: Place, table: str) -> list[dict[str, str]]:
     with (place.out / f"{table}.csv").open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
 
 
+LEFT_OUT = {"kad", "devide"}
+"""Zero-shot rows, which need --init."""
+
+
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 def test_every_recipe_runs(place, recipe):
-    shown = place.run(recipe.name)
+    more = ["--data", str(place.other)] if recipe.name == "transfer" else []
+    shown = place.run(recipe.name, *more)
     assert f"## {recipe.title}" in shown
-    rows = records(place, recipe.name)
+    rows = [row for row in records(place, recipe.name) if row["protocol"] == "test"]
     page = (place.out / f"{recipe.name}.html").read_text(encoding="utf-8")
     names = {row["row"] for row in rows}
-    assert {re.sub(r"-1$", "", name) for name in names} == {row.name for row in recipe.rows}
+    expected = {row.name for row in recipe.rows} - LEFT_OUT
+    most = annotated_cases(PreparedData.open(place.data), FINDINGS)
+    few = {name: re.search(r"-cases-(\d+)$", name) for name in expected}
+    expected -= {name for name, match in few.items() if match and int(match[1]) >= most}
+    assert {re.sub(r"(?<!-cases)-1$", "", name) for name in names} == expected
     for name in names:
         metrics = json.loads(
             (place.out / "runs" / f"{name}-0" / "eval-test" / "metrics.json").read_text()
         )
-        own = {
-            row["metric"]: row["value"]
-            for row in rows
-            if row["row"] == name and row["protocol"] == "test"
-        }
-        assert float(own["auc"]) == pytest.approx(metrics["macro"]["auc"]["value"])
+        own = next(row for row in rows if row["row"] == name and row["metric"] == "auc")
+        assert float(own["value"]) == pytest.approx(metrics["macro"]["auc"]["value"])
         assert name in page
     assert "<script" not in page
     assert not re.search(r'(src|href)="http', page)
 
 
-def test_every_command_of_the_page_makes_the_same_configuration(place):
-    rows = plan_rows(
-        find_recipe("table4"),
-        place.data,
-        place.out / "runs",
-        scale=find_scale("tiny"),
-        seeds=(0, 3),
-        assignments=place.assignments,
+def test_zero_shot_rows_ask_the_given_weights_and_the_others_start_from_them(place, tmp_path):
+    settings = with_overrides(find_method("kad").settings, None, TINY_MODEL)
+    words = [one for one in place.assignments if "encoder=" in one or "frozen" in one]
+    model = with_overrides(settings, None, words).model
+    foreign = build_classifier(model, ("Mass", "Nodule"), SIZE, seed=4)
+    foreign.origin = Origin("kad", "best_valid.pt", "a" * 64)
+    save_model(foreign, tmp_path / "foreign")
+    shown = direct(
+        place,
+        "table1",
+        tmp_path / "out",
+        init=tmp_path / "foreign",
+        assignments=("accelerator=cpu",),
+        only=["kad", "devide", "dwarf"],
+        seeds=[0, 1],
     )
-    for row in rows:
+    assert "KAD, zero-shot, 3 findings (paper: Table 1, ChestX-Det" in shown
+    runs = tmp_path / "out" / "runs"
+    assert {run.name for run in runs.iterdir()} == {"kad-0", "devide-0", "dwarf-0", "dwarf-1"}
+    for run in runs.iterdir():
+        config = load_config(run / "config.yaml")
+        assert config.init == str(tmp_path / "foreign")
+        assert config.settings.model.width == 16
+    again = direct(
+        place,
+        "table1",
+        tmp_path / "out",
+        init=tmp_path / "foreign",
+        assignments=("accelerator=cpu",),
+        only=["kad", "devide", "dwarf"],
+        seeds=[0, 1],
+        print_only=True,
+    )
+    assert again == shown
+
+
+def test_without_weights_the_zero_shot_rows_are_left_out_and_it_is_said(place):
+    assert "give the weights that they ask with --init" in place.run("table1", "--print-only")
+
+
+def test_teachers_are_made_once_and_shown_beside_the_slides(place):
+    shown = place.run("teachers")
+    made = (place.out / "pseudo" / "dataset.json").stat().st_mtime_ns
+    shown = place.run("table3")
+    assert (place.out / "pseudo" / "dataset.json").stat().st_mtime_ns == made
+    assert "paper, one model: AUC 0.847, Dice 0.317" in shown
+    with (place.out / "pseudo" / "teachers.csv").open(newline="") as stream:
+        quality = {row["finding"]: row["val_dice"] for row in csv.DictReader(stream)}
+    said = {row["row"]: row for row in records(place, "teachers") if row["protocol"] == "teacher"}
+    assert {name: row["value"] for name, row in said.items()} == quality
+    assert said["Effusion"]["paper"] == "0.3525"
+    for run, regions in (
+        ("dwarf-pseudo-0", "pseudo"),
+        ("dwarf-both-0", "both"),
+        ("dwarf-0", "expert"),
+    ):
+        config = load_config(place.out / "runs" / run / "config.yaml")
+        assert config.settings.objective.regions == regions
+    scale = find_scale("tiny").teachers
+    (where,) = places_of([place.data], place.out)
+    with pytest.raises(ConfigError, match="folds: 2 -> 3"):
+        teach_if_missing(where, replace(scale, folds=3), quiet)
+
+
+def test_rows_on_teachers_regions_wait_for_the_teachers(place, tmp_path):
+    direct(place, "prompts", tmp_path, only=["dwarf"])
+    shown = direct(place, "table3", tmp_path, print_only=True)
+    assert "No teachers yet" in shown
+    assert "Not trained or not evaluated yet: gain-0." in shown
+
+
+def test_transfer_is_a_matrix(place):
+    shown = place.run("transfer", "--data", str(place.other))
+    found = records(place, "transfer")
+    for data, runs, there in (
+        (place.data, "runs", "else"),
+        (place.other, "runs/other", "tiny"),
+    ):
+        for name in ("gain", "dwarf"):
+            own = json.loads((place.out / runs / f"{name}-0/eval-test/metrics.json").read_text())
+            elsewhere = place.out / runs / f"{name}-0"
+            (folder,) = elsewhere.glob("eval-test-on-*")
+            other = json.loads((folder / "metrics.json").read_text())
+            assert own["protocol"]["data"]["fingerprint"] == PreparedData.open(data).fingerprint
+            assert other["protocol"]["data"] != own["protocol"]["data"]
+            for protocol, metrics in (("test", own), (f"test on {there}", other)):
+                value = metrics["macro"]["auc"]["value"]
+                assert any(
+                    row["row"] == name
+                    and row["protocol"] == protocol
+                    and row["metric"] == "auc"
+                    and float(row["value"]) == pytest.approx(value)
+                    for row in found
+                )
+    assert shown.count("3 findings, in-domain") == 8
+
+
+def test_transfer_needs_two_data_sets_that_share_something(place, tmp_path):
+    with pytest.raises(ConfigError, match="two data sets at least"):
+        direct(place, "transfer", tmp_path)
+    with pytest.raises(ConfigError, match="give each once"):
+        reproduce(
+            "transfer",
+            [place.data, place.data],
+            tmp_path,
+            scale="tiny",
+            command="",
+            report=quiet,
+        )
+
+
+def test_transfer_to_the_same_patients_is_refused_before_training(place, tmp_path):
+    write_data(tmp_path / "again", seed=9, train=12)
+    with pytest.raises(DataError, match="patients of its test are in the training"):
+        reproduce(
+            "transfer",
+            [place.data, tmp_path / "again"],
+            tmp_path / "out",
+            scale="tiny",
+            assignments=place.assignments,
+            command="",
+            report=quiet,
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_few_shot_rows_have_few_cases(place):
+    place.run("few-shot")
+    rows = planned(place, "few-shot", place.out)
+    for cases in (1, 2, 4):
+        for name in ("gain", "dwarf", "dwarf-prior"):
+            (training,) = rows[f"{name}-cases-{cases}"].trainings
+            assert training.config.settings.objective.region_cases == cases
+    most = annotated_cases(PreparedData.open(place.data), FINDINGS)
+    assert f"dwarf-cases-{most}" not in rows
+
+
+def test_every_command_of_the_page_makes_the_same_configuration(place):
+    for row in planned(place, "table4", place.out, seeds=(0, 3)).values():
         for training in row.trainings:
             words = shlex.split(training.command)[2:]
             method, options = words[0], list(zip(words[1::2], words[2::2], strict=True))
@@ -123,15 +285,15 @@ def test_every_command_of_the_page_makes_the_same_configuration(place):
 
 
 def test_the_starter_scale_is_plain_training_with_the_test_split_watched(place):
-    (row,) = plan_rows(
-        find_recipe("fig3"),
-        place.data,
-        place.out / "runs",
+    (row,) = planned(
+        place,
+        "fig3",
+        place.out,
         scale=find_scale("starter"),
         seeds=(2,),
         assignments=("precision=bf16-mixed",),
-        only=["dwarf-long"],
-    )
+        only=("dwarf-long",),
+    ).values()
     words = ("evaluate_every=2", "watch_test=true", "precision=bf16-mixed")
     plain = make_config(
         "dwarf", place.data, findings=FINDINGS, epochs=24, seed=2, assignments=words
@@ -163,15 +325,8 @@ def test_an_interrupted_table_continues(place, tmp_path):
     assert (tmp_path / "runs" / "dwarf-description-0" / "last").is_dir()
     shown = direct(place, "prompts", tmp_path, assignments=(*place.assignments, "epochs=2"))
     assert "Not trained" not in shown
-    rows = plan_rows(
-        find_recipe("prompts"),
-        place.data,
-        tmp_path / "runs",
-        scale=find_scale("tiny"),
-        seeds=(0,),
-        assignments=(*place.assignments, "epochs=2"),
-    )
-    for row in rows:
+    rows = planned(place, "prompts", tmp_path, assignments=(*place.assignments, "epochs=2"))
+    for row in rows.values():
         assert row.trainings[0].config.settings.training.epochs == 2
         assert is_finished(row.trainings[0])
         assert is_evaluated(row.trainings[0])
@@ -225,45 +380,27 @@ def test_seeds_that_are_no_numbers_are_wrong_usage(place):
 
 
 def test_a_row_keeps_what_it_is_about(place, tmp_path):
-    rows = plan_rows(
-        find_recipe("ablations"),
-        place.data,
-        tmp_path,
-        scale=find_scale("tiny"),
-        seeds=(0,),
-        assignments=(*place.assignments, "fp_weight=3", "epochs=5"),
-    )
-    named = {row.name: row.trainings[0].config.settings for row in rows}
+    words = (*place.assignments, "fp_weight=3", "epochs=5")
+    rows = planned(place, "ablations", tmp_path, assignments=words)
+    named = {name: row.trainings[0].config.settings for name, row in rows.items()}
     assert named["dwarf-plain-dice"].objective.fp_weight == 1
     assert named["dwarf"].objective.fp_weight == 3
     assert {each.training.epochs for each in named.values()} == {5}
 
 
-def test_several_data_sets_have_a_block_each(place, tmp_path):
-    other = tmp_path / "other"
-    write_data(other, seed=3, train=15)
-    result = CliRunner().invoke(
-        cli.app,
-        place.words("prompts", "--data", str(other), "--only", "dwarf"),
-        catch_exceptions=False,
-    )
-    assert result.exit_code == 0, result.output
+def test_several_data_sets_have_a_block_each(place):
+    shown = place.run("prompts", "--data", str(place.other), "--only", "dwarf")
     run = load_config(place.out / "runs" / "other" / "dwarf-0" / "config.yaml")
-    assert run.data_fingerprint == PreparedData.open(other).fingerprint
-    assert result.output.count("### tiny") == 2
+    assert run.data_fingerprint == PreparedData.open(place.other).fingerprint
+    assert [line for line in shown.splitlines() if line.startswith("### ")] == [
+        "### tiny",
+        "### else",
+    ]
 
 
 def test_seeds_are_averaged(place, tmp_path):
     direct(place, "prompts", tmp_path, only=["dwarf"], seeds=[0, 1])
-    rows = plan_rows(
-        find_recipe("prompts"),
-        place.data,
-        tmp_path / "runs",
-        scale=find_scale("tiny"),
-        seeds=(0, 1),
-        assignments=place.assignments,
-        only=["dwarf"],
-    )
+    rows = list(planned(place, "prompts", tmp_path, seeds=(0, 1), only=("dwarf",)).values())
     (result,) = read_results(rows, draws=20)
     values = [
         json.loads((training.evaluation / "metrics.json").read_text())["macro"]["auc"]["value"]

@@ -3,16 +3,26 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from dwarf_cxr.data.store import DATASET_FILE, PreparedData
 from dwarf_cxr.errors import ConfigError
 from dwarf_cxr.files import write_text
 from dwarf_cxr.progress import Report
-from dwarf_cxr.reproduce.figures import epoch_curves
+from dwarf_cxr.reproduce.figures import epoch_curves, few_shot_curves
 from dwarf_cxr.reproduce.page import Block, Chart, render_page
-from dwarf_cxr.reproduce.plan import PlannedRow, plan_rows
-from dwarf_cxr.reproduce.recipes import FIGURE_3, Recipe, find_recipe
+from dwarf_cxr.reproduce.plan import Choices, DataPlace, plan_rows
+from dwarf_cxr.reproduce.recipes import (
+    FEW_SHOT,
+    FIGURE_3,
+    TABLE_1,
+    TEACHERS,
+    TRANSFER,
+    Recipe,
+    find_recipe,
+)
 from dwarf_cxr.reproduce.results import RowResult, read_results
 from dwarf_cxr.reproduce.running import evaluate_finished, run_missing
 from dwarf_cxr.reproduce.scales import find_scale
+from dwarf_cxr.reproduce.subsets import annotated_cases
 from dwarf_cxr.reproduce.tables import (
     Record,
     csv_text,
@@ -21,6 +31,8 @@ from dwarf_cxr.reproduce.tables import (
     records_of,
     tables_of,
 )
+from dwarf_cxr.reproduce.teaching import teach_if_missing, teacher_table
+from dwarf_cxr.reproduce.transfer import evaluate_elsewhere, training_places, transfer_tables
 from dwarf_cxr.reproduce.verdict import cautions, verdict_sentences
 
 
@@ -32,6 +44,7 @@ def reproduce(
     scale: str = "starter",
     seeds: Sequence[int] | None = None,
     assignments: Sequence[str] = (),
+    init: Path | None = None,
     only: Sequence[str] | None = None,
     print_only: bool = False,
     command: str,
@@ -42,6 +55,7 @@ def reproduce(
     Args:
         seeds: by default those of the scale.
         assignments: `--set` of the user.
+        init: a run or model folder that trainings start from and that zero-shot rows ask.
         only: names of rows; the others are left out.
         print_only: train nothing, and show what is trained.
         command: the words of the whole command, for the page.
@@ -50,45 +64,54 @@ def reproduce(
         The tables and the verdict as Markdown, with the paths of TABLE.csv and TABLE.html.
 
     Raises:
-        ConfigError: contradictory words, or a run folder holds another training.
-        DataError: no regions to train on, or nothing is trained yet with `print_only`.
+        ConfigError: contradictory words, a run folder holds another training, or nothing is trained
+            yet with `print_only`.
+        DataError: no regions to train on.
         TrainingError: interrupted; the same command continues.
     """
     recipe, size = find_recipe(table), find_scale(scale)
-    chosen = tuple(size.seeds if seeds is None else seeds)
-    _refuse_repeated("--seeds", chosen)
-    _refuse_repeated("--data", [folder.resolve() for folder in data])
-    planned: list[tuple[PlannedRow, ...]] = [
-        plan_rows(
-            recipe,
-            folder,
-            runs,
-            scale=size,
-            seeds=chosen,
-            assignments=assignments,
-            only=only,
+    choices = Choices(
+        scale=size,
+        seeds=tuple(size.seeds if seeds is None else seeds),
+        assignments=tuple(assignments),
+        init=init,
+        only=None if only is None else tuple(only),
+    )
+    _refuse_repeated("--seeds", choices.seeds)
+    places = places_of(data, out)
+    trained_on = training_places(places) if recipe is TRANSFER else places
+    warnings = []
+    if any(row.with_pseudo for row in recipe.rows):
+        warnings += _teach(trained_on, choices, print_only, report)
+    if recipe is TABLE_1 and init is None:
+        warnings.append(
+            "The zero-shot rows are left out: give the weights that they ask with --init FOLDER, a "
+            "model that `dwarf weights import` wrote."
         )
-        for folder, runs in zip(data, runs_folders(data, out), strict=True)
-    ]
+    planned = [plan_rows(recipe, place, choices) for place in trained_on]
     for rows in planned:
         run = evaluate_finished if print_only else run_missing
         run(rows, draws=size.draws, report=report)
-    blocks: list[Block] = []
-    records: list[Record] = []
-    results: list[RowResult] = []
-    for rows in planned:
-        done = read_results(rows, draws=size.draws)
-        results += done
-        if done:
-            block, more = _block(recipe, done)
-            blocks.append(block)
-            records += more
-    if not results:
+        if recipe is TRANSFER:
+            evaluate_elsewhere(rows, places, draws=size.draws, report=report)
+    results = [read_results(rows, draws=size.draws) for rows in planned]
+    if not any(results):
         raise ConfigError(
             f"{out}: no row of {recipe.name} is trained to its end; leave out --print-only to train"
         )
+    blocks: list[Block] = []
+    records: list[Record] = []
+    for place, done in zip(trained_on, results, strict=True):
+        if done:
+            block, more = _block(recipe, place, done)
+            blocks.append(block)
+            records += more
+    if recipe is TRANSFER:
+        matrices, more, sentences = transfer_tables(planned, places, draws=size.draws)
+        blocks.insert(0, Block("Transfer", tuple(sentences), tuple(matrices)))
+        records += more
     every = tuple(row for rows in planned for row in rows)
-    warnings = cautions(every, results, size.name)
+    warnings += cautions(every, [result for done in results for result in done], size.name)
     csv_file, page = out / f"{recipe.name}.csv", out / f"{recipe.name}.html"
     write_text(csv_file, csv_text(recipe, records))
     write_text(
@@ -106,44 +129,83 @@ def reproduce(
     return _markdown(recipe, blocks, warnings, command) + f"\n\n{csv_file}\n{page}"
 
 
-def runs_folders(data: Sequence[Path], out: Path) -> list[Path]:
-    """Where the runs of each data set go: OUT/runs, and for further sets OUT/runs/NAME.
+def places_of(data: Sequence[Path], out: Path) -> list[DataPlace]:
+    """Runs of the first data set go to OUT/runs, those of a further one to OUT/runs/ITS-NAME.
 
     Raises:
-        ConfigError: two folders have the same name.
+        ConfigError: a folder is given twice, or two have the same name.
     """
+    _refuse_repeated("--data", [folder.resolve() for folder in data])
     names = [folder.resolve().name for folder in data]
-    _refuse_repeated("names of --data folders", names[1:])
-    return [out / "runs", *(out / "runs" / name for name in names[1:])]
+    _refuse_repeated("the names of the --data folders", names)
+    first, *others = zip(data, names, strict=True)
+    return [
+        DataPlace(first[0], out / "runs", out / "pseudo"),
+        *(DataPlace(one, out / "runs" / name, out / f"pseudo-{name}") for one, name in others),
+    ]
+
+
+def _teach(
+    places: Sequence[DataPlace], choices: Choices, print_only: bool, report: Report
+) -> list[str]:
+    for place in places:
+        if not print_only:
+            teach_if_missing(place, choices.scale.teachers, report)
+    untaught = [
+        str(place.pseudo) for place in places if not (place.pseudo / DATASET_FILE).is_file()
+    ]
+    if not untaught:
+        return []
+    return [f"No teachers yet ({', '.join(untaught)}): rows on their regions are left out."]
 
 
 def _refuse_repeated(what: str, values: Sequence[object]) -> None:
+    if not values:
+        raise ConfigError(f"{what}: none is given")
     if len(set(values)) != len(values):
         raise ConfigError(f"{what}: {', '.join(map(str, values))}; give each once")
-    if what == "--seeds" and not values:
-        raise ConfigError("--seeds: none is given; for example --seeds 0,1,2")
 
 
-def _block(recipe: Recipe, results: Sequence[RowResult]) -> tuple[Block, list[Record]]:
+def _block(
+    recipe: Recipe, place: DataPlace, results: Sequence[RowResult]
+) -> tuple[Block, list[Record]]:
     differences = differences_of(results)
-    figures = (_curves(results),) if recipe is FIGURE_3 else ()
+    tables, records = tables_of(results, differences), records_of(results, differences)
+    if recipe is TEACHERS and (place.pseudo / DATASET_FILE).is_file():
+        quality, more = teacher_table(place, results[0].planned.data_name)
+        tables.insert(0, quality)
+        records = [*more, *records]
     block = Block(
-        title=f"{results[0].planned.data_name}",
+        title=results[0].planned.data_name,
         sentences=tuple(verdict_sentences(results, differences)),
-        tables=tuple(tables_of(recipe, results, differences)),
-        figures=figures,
+        tables=tuple(tables),
+        figures=tuple(_charts(recipe, place, results)),
     )
-    return block, records_of(results, differences)
+    return block, records
 
 
-def _curves(results: Sequence[RowResult]) -> Chart:
-    return Chart(
-        "Over the epochs",
-        "Means over seeds. Full: validation, by which the kept epoch and its thresholds are "
-        "chosen. Dashed: the test split with map thresholds fitted on itself, an oracle that is "
-        "only watched.",
-        epoch_curves(results),
-    )
+def _charts(recipe: Recipe, place: DataPlace, results: Sequence[RowResult]) -> list[Chart]:
+    if recipe is FIGURE_3:
+        return [
+            Chart(
+                "Over the epochs",
+                "Means over seeds. Full: validation, by which the kept epoch and its thresholds "
+                "are chosen. Dashed: the test split with map thresholds fitted on itself, an "
+                "oracle that is only watched.",
+                epoch_curves(results),
+            )
+        ]
+    if recipe is FEW_SHOT:
+        most = annotated_cases(PreparedData.open(place.data), results[0].planned.findings)
+        return [
+            Chart(
+                "Against annotated cases per finding",
+                "Means over seeds, shaded their 95 % intervals over patients; test split, epoch "
+                "and thresholds from validation. Labels of all training films are used everywhere.",
+                few_shot_curves(results, most),
+            )
+        ]
+    return []
 
 
 def _markdown(

@@ -6,13 +6,38 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dwarf_cxr.config import RunConfig, with_overrides
-from dwarf_cxr.data.store import PreparedData
+from dwarf_cxr.data.store import DATASET_FILE, PreparedData
 from dwarf_cxr.errors import ConfigError
 from dwarf_cxr.methods import find_method
 from dwarf_cxr.reproduce.recipes import Recipe, Row
 from dwarf_cxr.reproduce.scales import Scale
-from dwarf_cxr.reproduce.subsets import findings_with_regions, subset_findings
+from dwarf_cxr.reproduce.subsets import annotated_cases, findings_with_regions, subset_findings
 from dwarf_cxr.training.run import make_config
+
+
+@dataclass(frozen=True)
+class DataPlace:
+    """A data set of the command, and where what is made of it lies."""
+
+    data: Path
+    runs: Path
+    """The folder of run folders."""
+    pseudo: Path
+    """The data again, with the regions that teachers draw, once they have."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user chose for all rows."""
+
+    scale: Scale
+    seeds: tuple[int, ...]
+    assignments: tuple[str, ...] = ()
+    """`--set`, for all rows; what a row is about stays as the row says."""
+    init: Path | None = None
+    """The model that trainings start from and that zero-shot rows ask."""
+    only: tuple[str, ...] | None = None
+    """Names of rows, as `PlannedRow.name` or `Row.name` has them."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +53,19 @@ class Training:
         """The command line that does the same."""
         config = self.config
         words = ["dwarf", "train", config.method, "--data", config.data, "--out", str(self.folder)]
-        words += ["--findings", ",".join(config.findings)]
-        words += ["--epochs", str(config.settings.training.epochs), "--seed", str(config.seed)]
+        words += ["--findings", ",".join(config.findings), "--seed", str(config.seed)]
+        if not self.zero_shot:
+            words += ["--epochs", str(config.settings.training.epochs)]
+        if config.init is not None:
+            words += ["--init", config.init]
         for assignment in self.assignments:
             words += ["--set", assignment]
         return shlex.join(words)
+
+    @property
+    def zero_shot(self) -> bool:
+        """Whether nothing is trained: a model is asked, and calibrated on the data."""
+        return find_method(self.config.method).zero_shot
 
     @property
     def evaluation(self) -> Path:
@@ -58,8 +91,8 @@ class PlannedRow:
     data_name: str
     trainings: tuple[Training, ...]
     """One for each seed."""
-    against: str | None
-    """The name of the planned row that it is compared with."""
+    against: tuple[str, ...]
+    """The names of the planned rows that it is compared with."""
 
     @property
     def title(self) -> str:
@@ -68,37 +101,33 @@ class PlannedRow:
         return f"{self.row.title}, {count} finding{'' if count == 1 else 's'}"
 
 
-def plan_rows(
-    recipe: Recipe,
-    data: Path,
-    runs: Path,
-    *,
-    scale: Scale,
-    seeds: Sequence[int],
-    assignments: Sequence[str] = (),
-    only: Sequence[str] | None = None,
-) -> tuple[PlannedRow, ...]:
+def plan_rows(recipe: Recipe, place: DataPlace, choices: Choices) -> tuple[PlannedRow, ...]:
     """The recipe's rows on a data set.
 
-    Rows whose findings come out as those of another row of the same name are left out: on a data
-    set without the paper's 13, its versions with 7 and 13 findings are the same.
-
-    Args:
-        runs: the folder of run folders.
-        assignments: `--set` of the user, for all rows; what a row is about stays as the row says.
-        only: names of rows, as `PlannedRow.name` or `Row.name` has them.
+    Left out are rows that come out as another one of the same name (on a data set without the
+    paper's 13 findings, its versions with 7 and 13 are the same), rows of more annotated cases than
+    there are, zero-shot rows without an initial model, and rows on teachers' regions as long as
+    there are none.
 
     Raises:
         ConfigError: an unknown or contradictory setting, several devices, or no row of that name.
-        DataError: `data` is no prepared data set, or has no regions to train on.
+        DataError: no prepared data set, or one without regions to train on.
     """
-    prepared = PreparedData.open(data)
+    prepared = PreparedData.open(place.data)
     available = findings_with_regions(prepared)
     everything = subset_findings(available, 13)
     planned: dict[str, PlannedRow] = {}
     for row in recipe.rows:
+        data = place.pseudo if row.with_pseudo else place.data
+        unasked = find_method(row.method).zero_shot and choices.init is None
+        if unasked or not (data / DATASET_FILE).is_file():
+            continue
         findings = subset_findings(available, row.subset)
         name = _run_name(row.name, findings, everything)
+        trainings = _trainings(row, name, findings, data, place.runs, choices)
+        cases = trainings[0].config.settings.objective.region_cases
+        if cases is not None and cases >= annotated_cases(prepared, findings):
+            continue
         # of rows that come out alike the last stays: its published numbers are of all findings
         planned.pop(name, None)
         planned[name] = PlannedRow(
@@ -107,23 +136,24 @@ def plan_rows(
             findings=findings,
             data=data,
             data_name=prepared.name,
-            trainings=_trainings(row, name, findings, data, runs, seeds, scale, assignments),
-            against=None if row.against is None else _run_name(row.against, findings, everything),
+            trainings=trainings,
+            against=tuple(_run_name(one, findings, everything) for one in row.against),
         )
-    return _chosen(tuple(planned.values()), only, recipe.name)
+    return _chosen(tuple(planned.values()), choices.only, recipe)
 
 
 def _chosen(
-    rows: tuple[PlannedRow, ...], only: Sequence[str] | None, recipe: str
+    rows: tuple[PlannedRow, ...], only: Sequence[str] | None, recipe: Recipe
 ) -> tuple[PlannedRow, ...]:
     if only is None:
         return rows
-    known = dict.fromkeys(name for row in rows for name in (row.name, row.row.name))
+    # a row that is left out here, as those on teachers' regions before there are any, is no error
+    known = dict.fromkeys([*(row.name for row in rows), *(row.name for row in recipe.rows)])
     unknown = [name for name in only if name not in known]
     if unknown or not only:
         raise ConfigError(
-            f"--only: {recipe} has no row {', '.join(map(repr, unknown)) or 'of that name'}; its "
-            f"rows are {', '.join(known)}"
+            f"--only: {recipe.name} has no row {', '.join(map(repr, unknown)) or 'of that name'}; "
+            f"its rows are {', '.join(known)}"
         )
     return tuple(row for row in rows if row.name in only or row.row.name in only)
 
@@ -138,15 +168,19 @@ def _trainings(
     findings: tuple[str, ...],
     data: Path,
     runs: Path,
-    seeds: Sequence[int],
-    scale: Scale,
-    assignments: Sequence[str],
+    choices: Choices,
 ) -> tuple[Training, ...]:
-    shared = (*scale.changes_for(row.method, len(findings)), *assignments)
+    method = find_method(row.method)
+    if method.zero_shot:
+        # nothing is drawn at random: one of the seeds stands for all
+        seed = choices.seeds[0]
+        config = make_config(row.method, data, findings=findings, seed=seed, init=choices.init)
+        return (Training(runs / f"{name}-{seed}", config, ()),)
+    scale = choices.scale
+    own = scale.changes_for(row.method, len(findings), initial=choices.init is not None)
+    shared = (*own, *choices.assignments)
     # the user's own `--set epochs=…` is what a row's factor multiplies
-    base = with_overrides(
-        find_method(row.method).settings, None, [f"epochs={scale.epochs}", *shared]
-    ).training
+    base = with_overrides(method.settings, None, [f"epochs={scale.epochs}", *shared]).training
     if base.devices != 1:
         raise ConfigError(
             f"--set devices={base.devices}: reproduce trains on one device; train the rows with "
@@ -154,9 +188,14 @@ def _trainings(
         )
     every = (*shared, *row.changes)
     config = make_config(
-        row.method, data, findings=findings, epochs=base.epochs * row.epochs, assignments=every
+        row.method,
+        data,
+        findings=findings,
+        epochs=base.epochs * row.epochs,
+        init=choices.init,
+        assignments=every,
     )
     return tuple(
         Training(runs / f"{name}-{seed}", config.model_copy(update={"seed": seed}), every)
-        for seed in seeds
+        for seed in choices.seeds
     )

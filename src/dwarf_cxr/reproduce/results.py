@@ -132,8 +132,14 @@ def _read_result(row: PlannedRow, done: tuple[Training, ...], draws: int) -> Row
     cases = tuple(read_cases(training.evaluation / "cases.csv") for training in done)
     kept = [_kept_epoch(training) for training in done]
     drawn = [curves(training) for training in done]
-    seconds = [float(history(training.folder)[-1]["seconds"]) for training in done]
+    seconds = [float(rows[-1]["seconds"]) for each in done if (rows := history(each.folder))]
     metrics = tuple(read_json(training.evaluation / "metrics.json") for training in done)
+    # a zero-shot model has no epochs to choose from
+    only_auc = [one["macro"]["auc"].get("value") for one in metrics]
+    best_auc = [
+        only if training.zero_shot else _largest(curve["oracle_test_auc"])
+        for training, curve, only in zip(done, drawn, only_auc, strict=True)
+    ]
     return RowResult(
         planned=row,
         trainings=done,
@@ -141,7 +147,7 @@ def _read_result(row: PlannedRow, done: tuple[Training, ...], draws: int) -> Row
         metrics=metrics,
         means={one.key: seed_mean(cases, one.key, draws=draws) for one in METRICS},
         oracle={
-            "auc": spread([_largest(curve["oracle_test_auc"]) for curve in drawn]),
+            "auc": spread(best_auc),
             "f1": spread([_oracle(one, "f1") for one in metrics]),
             "mcc": spread([_oracle(one, "mcc") for one in metrics]),
             "dice": spread([_largest(curve["oracle_test_dice"]) for curve in drawn]),
@@ -150,15 +156,15 @@ def _read_result(row: PlannedRow, done: tuple[Training, ...], draws: int) -> Row
             name: spread([float(epoch[name]) if epoch.get(name) else None for epoch in kept])
             for name in VALIDATION
         },
-        minutes=float(np.mean(seconds)) / 60,
+        minutes=float(np.mean(seconds)) / 60 if seconds else 0.0,
     )
 
 
 def _kept_epoch(training: Training) -> dict[str, str]:
     rows = history(training.folder)
     best = [row for row in rows if row["best"] == "1"]
-    # without any validation score the last epoch is kept
-    return (best or rows)[-1]
+    # without any validation score the last epoch is kept; a zero-shot run has none
+    return (best or rows or [{}])[-1]
 
 
 def _largest(values: Float64[np.ndarray, "row"]) -> float | None:

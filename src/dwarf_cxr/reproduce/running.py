@@ -5,6 +5,8 @@ its state, and the next call continues there.
 """
 
 import csv
+import itertools
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from dwarf_cxr.files import read_json, recover_folder
 from dwarf_cxr.progress import Report
 from dwarf_cxr.reproduce.plan import PlannedRow, Training
 from dwarf_cxr.training.loop import train
+from dwarf_cxr.training.zero_shot import write_zero_shot_run
 
 
 def run_missing(rows: Sequence[PlannedRow], *, draws: int, report: Report) -> None:
@@ -26,19 +29,22 @@ def run_missing(rows: Sequence[PlannedRow], *, draws: int, report: Report) -> No
         DwarfError: as `training.loop.train` and `evaluate_run`.
     """
     # by seed first, so that an interrupted table has all of its rows early
-    trainings = [
-        each for seed in zip(*(row.trainings for row in rows), strict=True) for each in seed
-    ]
+    by_seed = itertools.zip_longest(*(row.trainings for row in rows))
+    trainings = [each for seed in by_seed for each in seed if each is not None]
     for training in trainings:
         refuse_other(training)
     for number, training in enumerate(trainings):
         name = training.folder.name
         if not is_finished(training):
-            resume = (training.folder / "config.yaml").is_file()
+            begun = (training.folder / "config.yaml").is_file()
+            resume = begun and not training.zero_shot
             command = training.command + (" --resume" if resume else "")
             report(command, number, len(trainings))
             try:
-                train(training.config, training.folder, resume=resume, report=_of(name, report))
+                if training.zero_shot:
+                    write_zero_shot_run(training.config, training.folder, report=_of(name, report))
+                else:
+                    train(training.config, training.folder, resume=resume, report=_of(name, report))
             except TrainingError as fault:
                 raise TrainingError(
                     f"{fault}. `dwarf reproduce` with the same words continues there"
@@ -76,6 +82,8 @@ def refuse_other(training: Training) -> None:
 def is_finished(training: Training) -> bool:
     """Whether the run has its last epoch and a model."""
     recover_folder(training.folder / "model")
+    if training.zero_shot:
+        return (training.folder / "model").is_dir()
     epochs = [int(float(row["epoch"])) for row in history(training.folder)]
     last = training.config.settings.training.epochs
     return bool(epochs) and epochs[-1] == last and (training.folder / "model").is_dir()
@@ -97,13 +105,15 @@ def evaluate_if_missing(training: Training, *, draws: int, report: Report) -> No
     """Evaluate a finished run on the test split, unless it was."""
     if is_evaluated(training):
         return
-    report(training.evaluate_command, 0, 1)
+    evaluate_on(training, Path(training.config.data), training.evaluation, draws, report)
+
+
+def evaluate_on(training: Training, data: Path, out: Path, draws: int, report: Report) -> None:
+    """Evaluate a run on the test split of `data` into `out`."""
+    words = ["dwarf", "evaluate", str(training.folder), "--data", str(data), "--out", str(out)]
+    report(shlex.join(words), 0, 1)
     evaluate_run(
-        training.folder,
-        Path(training.config.data),
-        out=training.evaluation,
-        draws=draws,
-        report=_of(training.folder.name, report),
+        training.folder, data, out=out, draws=draws, report=_of(training.folder.name, report)
     )
 
 

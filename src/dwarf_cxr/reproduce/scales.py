@@ -1,6 +1,9 @@
 """How large a reproduction is: the paper's trainings, those of the starter, or a minute's."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from dwarf_cxr.models.initial import ARCHITECTURE
+from dwarf_cxr.training.teachers import TeacherSettings
 
 
 @dataclass(frozen=True)
@@ -19,11 +22,21 @@ class Scale:
     evaluate_at_cycles: bool = False
     """Evaluate every time each finding had its epoch, instead of as `changes` say."""
 
-    def changes_for(self, method: str, findings: int) -> tuple[str, ...]:
-        """The `--set` assignments of a row with this method and number of findings."""
+    teachers: TeacherSettings = field(default_factory=TeacherSettings)
+
+    def changes_for(self, method: str, findings: int, *, initial: bool = False) -> tuple[str, ...]:
+        """The `--set` assignments of a row with this method and number of findings.
+
+        With an `initial` model, without those that its weights fix.
+        """
         cyclic = ("schedule=cyclic",) if method in self.one_finding_per_epoch else ()
         cycles = (f"evaluate_every={findings}",) if self.evaluate_at_cycles else ()
-        return (*self.changes, *cycles, *cyclic)
+        own = [
+            change
+            for change in self.changes
+            if not (initial and change.split("=")[0] in ARCHITECTURE)
+        ]
+        return (*own, *cycles, *cyclic)
 
 
 PAPER = Scale(
@@ -80,6 +93,7 @@ TINY = Scale(
     ),
     seeds=(0,),
     draws=40,
+    teachers=TeacherSettings(folds=2, epochs=2, size=32),
 )
 
 SCALES = (PAPER, STARTER, TINY)

@@ -101,19 +101,17 @@ class Difference:
 
 
 def differences_of(results: Sequence[RowResult]) -> tuple[Difference, ...]:
-    """Every row minus its baseline, where both are evaluated."""
+    """Every row minus those that it is compared with, where both are evaluated."""
     named = {result.name: result for result in results}
     return tuple(
         Difference(
             result,
-            named[result.planned.against],
-            {
-                metric.key: difference(result, named[result.planned.against], metric.key)
-                for metric in METRICS
-            },
+            named[other],
+            {metric.key: difference(result, named[other], metric.key) for metric in METRICS},
         )
         for result in results
-        if result.planned.against in named
+        for other in result.planned.against
+        if other in named
     )
 
 
@@ -171,9 +169,7 @@ def records_of(results: Sequence[RowResult], differences: Sequence[Difference]) 
     return records
 
 
-def tables_of(
-    recipe: Recipe, results: Sequence[RowResult], differences: Sequence[Difference]
-) -> list[Table]:
+def tables_of(results: Sequence[RowResult], differences: Sequence[Difference]) -> list[Table]:
     """What the rows of one data set say."""
     tables = [_honest_table(results), _oracle_table(results)]
     if differences:

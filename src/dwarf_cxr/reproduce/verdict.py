@@ -28,7 +28,8 @@ def cautions(rows: Sequence[PlannedRow], results: Sequence[RowResult], scale: st
     found = []
     if scale == "tiny":
         found.append("These are tiny trainings of a few steps: the numbers mean nothing.")
-    if any(result.seeds < ENOUGH_SEEDS for result in results):
+    trained = [result for result in results if not result.trainings[0].zero_shot]
+    if any(result.seeds < ENOUGH_SEEDS for result in trained):
         found.append(
             f"Some rows have fewer than {ENOUGH_SEEDS} trainings: that supports no claim about a "
             "method, since another seed may turn the order."
