@@ -14,8 +14,8 @@ from dwarf_cxr.data.records import Box, Radiograph, Region, SourceSet
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.evaluation.evaluate import evaluate
 from dwarf_cxr.models.checkpoint import save_model
-from dwarf_cxr.models.image_encoders import VisionTransformer
 from dwarf_cxr.models.outputs import ModelCard
+from dwarf_cxr.models.vision_transformer import VisionTransformer
 from dwarf_cxr.models.vlm import VisionLanguageClassifier
 
 ODD = "<b>Mass</b> & $x$"

@@ -17,7 +17,7 @@ from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import CheckpointError, ConfigError, DataError, DwarfError, TrainingError
 from dwarf_cxr.files import exclusive
 from dwarf_cxr.models.checkpoint import load_model
-from dwarf_cxr.models.image_encoders import vit_from_folder
+from dwarf_cxr.models.vision_transformer import vit_from_folder
 from dwarf_cxr.models.vlm import build_classifier
 from dwarf_cxr.training import loop
 from dwarf_cxr.training.loop import HISTORY_COLUMNS, train

@@ -1,0 +1,91 @@
+"""Models in Hugging Face layout: a local folder, or a name on the hub."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dwarf_cxr.errors import ConfigError
+
+HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+"""`org/name`, as the hub spells it."""
+SETTINGS_AND_WORDS = ("*.json", "vocab.txt", "merges.txt", "*.model")
+WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
+"""In the order in which they are preferred."""
+
+
+def find_folder(setting: str, name: str) -> Path:
+    """The folder that `name` is, or the local copy of the hub's model `org/name`.
+
+    The hub is asked only where `name` is no folder and the local cache lacks the model; nothing
+    else here uses the network.
+
+    Args:
+        setting: what the user set to `name`, for the message.
+
+    Raises:
+        ConfigError: no such folder, and no such model within reach.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        return folder
+    if not HUB_NAME.fullmatch(name):
+        raise ConfigError(
+            f"{setting} = {name}: no such folder; give a folder in Hugging Face layout "
+            "(config.json, weights) or a name on the hub (org/name)"
+        )
+    cached = _cached(name)
+    return _downloaded(setting, name) if cached is None else cached
+
+
+def _cached(name: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    needed = ["config.json", WEIGHTS[0]]  # a download that broke off between shards is refused
+    try:
+        folder = Path(snapshot_download(name, local_files_only=True, allow_patterns=needed))
+    except LocalEntryNotFoundError:
+        return None
+    return folder if (folder / "config.json").is_file() and _has_weights(folder) else None
+
+
+def _downloaded(setting: str, name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    for weights in WEIGHTS:
+        try:
+            folder = Path(snapshot_download(name, allow_patterns=[*SETTINGS_AND_WORDS, weights]))
+        except Exception as fault:  # no network, no such model, no access: the client's own kinds
+            reason = str(fault).strip().splitlines()[0] if str(fault).strip() else repr(fault)
+            raise ConfigError(
+                f"{setting} = {name}: no such folder, not in the local Hugging Face cache, and the "
+                f"hub cannot give it ({reason}); give a folder, or run 'hf download {name}' "
+                "(older: 'huggingface-cli download') where there is a network"
+            ) from None
+        if _has_weights(folder):
+            return folder
+    raise ConfigError(
+        f"{setting} = {name}: this model on the hub has no {' or '.join(WEIGHTS)}; "
+        "give a folder with weights in Hugging Face layout"
+    )
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(True for pattern in WEIGHTS for _ in folder.glob(pattern))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silences transformers' load report and bars; what matters of them is raised instead."""
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
