@@ -56,6 +56,14 @@ class Uncertain(enum.StrEnum):
     PRESENT = "present"
 
 
+class Regions(enum.StrEnum):
+    """Whose regions: clinicians', teachers', or teachers' where no clinician drew."""
+
+    EXPERT = "expert"
+    PSEUDO = "pseudo"
+    BOTH = "both"
+
+
 FindingsOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--findings", help="Comma-separated names, in the order wanted.", metavar="A,B"),
@@ -242,12 +250,15 @@ def show(
     data: Annotated[Path, typer.Argument(help="A DATA folder.")],
     out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("contact-sheet.png"),
     images: Annotated[int, typer.Option(help="How many films to draw.")] = 24,
+    regions: Annotated[
+        Regions, typer.Option(help="Whose: clinicians', or those of `dwarf teachers`.")
+    ] = Regions.EXPERT,
 ) -> None:
     """Draw a contact sheet with the regions on the films."""
     from dwarf_cxr.data.show import contact_sheet
     from dwarf_cxr.data.store import PreparedData
 
-    contact_sheet(PreparedData.open(data), out, images=images)
+    contact_sheet(PreparedData.open(data).with_regions(regions.value), out, images=images)
     typer.echo(str(out))
 
 
@@ -257,7 +268,31 @@ def methods() -> None:
     from dwarf_cxr.methods import METHODS
 
     for method in METHODS:
-        typer.echo(f"{method.name:<12} {method.supervision:<19} {method.summary}")
+        typer.echo(f"{method.name:<12} {method.supervision:<20} {method.summary}")
+
+
+@app.command()
+def teachers(
+    data: DataOption,
+    out: Annotated[Path, typer.Option(help="The DATA folder to write, with pseudo regions.")],
+    findings: FindingsOption = None,
+    folds: Annotated[int, typer.Option(help="Nets per finding; each leaves out a fold.")] = 3,
+    epochs: Annotated[int, typer.Option(help="Passes over a finding's regions.")] = 30,
+    size: Annotated[int, typer.Option(help="Side of the images that the nets see.")] = 128,
+    seed: Annotated[int, typer.Option(help="Fixes every random number.")] = 0,
+) -> None:
+    """Train U-Nets on clinicians' regions, and write DATA again with the regions they draw.
+
+    They draw on training images with the finding, each by the net that has not seen the patient.
+    """
+    from dwarf_cxr.training.pseudo_regions import teach
+    from dwarf_cxr.training.teachers import TeacherSettings
+
+    settings = TeacherSettings(folds=folds, epochs=epochs, size=size, seed=seed)
+    with _shown_progress() as report:
+        lines = teach(data, out, findings=_names(findings), settings=settings, report=report)
+    typer.echo("\n".join(lines))
+    typer.echo(f"{out}: next: dwarf train METHOD --data {out} --regions pseudo --out RUN")
 
 
 @app.command()
@@ -267,7 +302,21 @@ def train(
     out: Annotated[Path, typer.Option(help="The RUN folder to write.")],
     findings: FindingsOption = None,
     epochs: Annotated[Optional[int], typer.Option(help="Passes over the images.")] = None,  # noqa: UP045
+    regions: Annotated[
+        Optional[Regions],  # noqa: UP045
+        typer.Option(
+            help="Which regions train the maps: clinicians', those of `dwarf teachers`, or these "
+            "where no clinician drew; the same as --set regions=.",
+            show_default="expert",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Fixes every random number.")] = 0,
+    init: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="Start from the weights of a RUN or model folder; zero-shot methods need it."
+        ),
+    ] = None,
     config: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="YAML with settings, as in a run's config.yaml under `settings`."),
@@ -288,7 +337,9 @@ def train(
             out,
             findings=_names(findings),
             epochs=epochs,
+            regions=None if regions is None else regions.value,
             seed=seed,
+            init=init,
             settings_file=config,
             assignments=set_ or [],
             resume=resume,

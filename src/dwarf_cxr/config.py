@@ -15,7 +15,11 @@ _T = TypeVar("_T", bound=BaseModel)
 QueryContext = Literal["isolated", "joint"]
 MapSpace = Literal["relative", "logit", "max", "probability"]
 HeadKind = Literal["none", "linear", "linear-random", "conv1", "conv3", "prior"]
+Projections = Literal["both", "text", "none"]
+MapLayers = Literal["last", "mean"]
 ScheduleName = Literal["cyclic", "interleaved", "joint"]
+RegionSource = Literal["expert", "pseudo", "both"]
+"""Whose regions: clinicians', those of `dwarf teachers`, or these where no clinician drew."""
 
 
 class _Frozen(BaseModel):
@@ -44,6 +48,9 @@ class ModelSettings(_Frozen):
     """`minilm` (starter) or the path of a folder with a BERT in Hugging Face layout."""
     prompts: Literal["name", "description"] = "name"
     width: int = Field(default=192, gt=0)
+    projections: Projections = "both"
+    """Which encoder's vectors a linear layer takes to `width`; MedKLIP projects prompts only, KAD
+    neither, since its encoders give vectors of `width` numbers."""
     layers: int = Field(default=2, gt=0)
     attention_heads: int = Field(default=4, gt=0)
     feedforward: int = Field(default=512, gt=0)
@@ -51,6 +58,9 @@ class ModelSettings(_Frozen):
     positions: bool = True
     """Learned position vectors on the image tokens (KAD has none)."""
     query_context: QueryContext = "isolated"
+    map_layers: MapLayers = "last"
+    """Whose cross-attention is the map: the last layer's (KAD) or the mean over layers (MedKLIP).
+    """
     map_space: MapSpace = "relative"
     """Where the attention lies before the head (`models/heads.py`)."""
     head: HeadKind = "linear"
@@ -80,6 +90,9 @@ class ObjectiveSettings(_Frozen):
     """Maps and regions are compared on a grid of this many cells a side."""
     positive_weight_cap: float = Field(default=10.0, ge=1)
     """A positive weighs negatives/positives of its finding, at most this; 1 is unweighted."""
+    regions: RegionSource = "expert"
+    """Which regions train the maps and make the train prior. Validation, thresholds and evaluation
+    always go by the experts'."""
 
 
 class TrainingSettings(_Frozen):
@@ -136,6 +149,10 @@ class RunConfig(_Frozen):
     findings: tuple[str, ...]
     data: str
     data_fingerprint: str
+    init: str | None = None
+    """The run or model folder that training starts from; None: pretrained encoders alone."""
+    init_sha256: str | None = None
+    """Of that model's weights."""
     seed: int = Field(default=0, ge=0)
     settings: MethodSettings
     versions: Mapping[str, str] = Field(default_factory=dict)
@@ -176,9 +193,10 @@ def load_config(path: Path) -> RunConfig:
 def differences(old: RunConfig, new: RunConfig) -> list[str]:
     """Settings that differ, as 'key: old -> new'.
 
-    Package versions are not settings, and the data is told by its fingerprint, not by its path.
+    Package versions are not settings; data and initial model are told by their hashes, not by their
+    paths.
     """
-    ignored = {"versions", "data"}
+    ignored = {"versions", "data", "init"}
     before, after = (
         _flat(old.model_dump(exclude=ignored)),
         _flat(new.model_dump(exclude=ignored)),

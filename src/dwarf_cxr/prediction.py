@@ -14,12 +14,12 @@ import yaml
 from jaxtyping import Float32, UInt8
 
 from dwarf_cxr.data.images import decode_grey, image_stem, is_constant, read_content, resize
-from dwarf_cxr.errors import CheckpointError, ConfigError, DataError, ImageError
+from dwarf_cxr.errors import ConfigError, DataError, ImageError
 from dwarf_cxr.evaluation.maps import reaches
 from dwarf_cxr.files import read_json, sha256_of, write_bytes, write_json
 from dwarf_cxr.findings import select
 from dwarf_cxr.models.checkpoint import load_model, model_folder
-from dwarf_cxr.models.outputs import ModelCard
+from dwarf_cxr.models.outputs import ModelCard, method_of
 from dwarf_cxr.models.vlm import VisionLanguageClassifier
 from dwarf_cxr.progress import Report
 from dwarf_cxr.reporting.overlay import (
@@ -113,7 +113,8 @@ class _Judge:
     """The model and how it is asked."""
 
     model: VisionLanguageClassifier
-    card: ModelCard
+    card: ModelCard | None
+    """None of a zero-shot model, which has no thresholds."""
     findings: tuple[str, ...]
     prompts: Mapping[str, str]
     identity: ModelIdentity
@@ -272,15 +273,17 @@ def boxes_of(map_: Float32[np.ndarray, "height width"], threshold: float) -> lis
 
 def _judge(run: Path, findings: Sequence[str] | None, prompts: Path | None) -> _Judge:
     model = load_model(run)
+    words = {} if prompts is None else read_prompts(prompts)
     if model.card is None:
-        raise CheckpointError(f"{run}: the model has no card; train or import it again")
+        # zero-shot: it can be asked anything, and has no thresholds
+        asked_for = [*(model.findings if findings is None else findings), *words]
+        model = model.asking({name: name for name in asked_for})
     asked = model.findings if findings is None else tuple(findings)
     names = select(asked, model.findings, where="--findings")
-    words = {} if prompts is None else read_prompts(prompts)
     if prompts is not None:
         select(list(words), model.findings, where=str(prompts))
     identity = ModelIdentity(
-        method=model.card.method,
+        method=method_of(model),
         folder=str(run),
         sha256=sha256_of(model_folder(run) / "model.safetensors"),
         prompts={name: words[name] for name in names if name in words},
@@ -305,10 +308,14 @@ def _ask(judge: _Judge, films: Sequence[Film]) -> list[FilmPrediction]:
 
 
 def _said_of(
-    card: ModelCard, film: Film, finding: str, score: float, grid: Float32[np.ndarray, "h w"]
+    card: ModelCard | None,
+    film: Film,
+    finding: str,
+    score: float,
+    grid: Float32[np.ndarray, "h w"],
 ) -> FindingPrediction:
-    threshold = card.score_thresholds.get(finding)
-    map_threshold = card.map_thresholds.get(finding)
+    threshold = None if card is None else card.score_thresholds.get(finding)
+    map_threshold = None if card is None else card.map_thresholds.get(finding)
     return FindingPrediction(
         finding=finding,
         score=score,

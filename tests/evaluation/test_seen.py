@@ -10,10 +10,11 @@ from dwarf_cxr.data.prepare import prepare
 from dwarf_cxr.data.sources import ReadOptions, read_source
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import ConfigError, DataError
+from dwarf_cxr.evaluation.calibration import fit_card
 from dwarf_cxr.evaluation.evaluate import refuse_seen_patients
 from dwarf_cxr.models.outputs import Outputs
-from dwarf_cxr.training.validation import make_card
-from tests.tiny import run_config
+from dwarf_cxr.models.vlm import build_classifier
+from tests.tiny import SIZE, settings, write_bert, write_vit
 
 
 def write_csv(folder, splits, *, seed, patients=None):
@@ -40,8 +41,13 @@ def card_of(data, tmp_path):
     outputs = Outputs(
         np.full((len(indices), 1), 0.5), np.ones((len(indices), 1, 2, 2), np.float32), {}
     )
-    config = run_config(data, tmp_path / "vit", tmp_path / "bert")
-    return make_card(config, data, "s", outputs, indices, np.zeros((1, 8, 8), np.float32))
+    model = build_classifier(
+        settings(write_vit(tmp_path / "vit"), write_bert(tmp_path / "bert")).model,
+        data.findings,
+        SIZE,
+        seed=0,
+    )
+    return fit_card(model, data, outputs, np.zeros((1, 8, 8), np.float32), method="dwarf")
 
 
 SPLITS = ("train", "train", "val", "test", "test")

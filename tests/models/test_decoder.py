@@ -150,3 +150,25 @@ def test_size_of_kads_decoder():
     # spec: 6,304,000 a layer and one norm of 1,536 at width 768, feed-forward 1024
     kad = QueryDecoder(768, 1, 4, 1024, 0.1)
     assert sum(p.numel() for p in kad.parameters()) == 6_304_000 + 1_536
+
+
+@torch.no_grad()
+def test_maps_of_all_layers_are_their_mean():
+    torch.manual_seed(7)
+    decoder = QueryDecoder(12, layers=3, heads=2, feedforward=20, dropout=0.3).eval()
+    prompts, tokens = torch.randn(4, 12), torch.randn(2, 5, 12)
+    seen, scored = [], []
+
+    def keep(_module, _inputs, out):
+        scored.append(out[1])
+        seen.append(out[2])
+
+    for layer in decoder.layers:
+        layer.register_forward_hook(keep)
+    decoded, attention, scores = decoder(prompts, tokens, "joint", "mean")
+    assert len(seen) == 3
+    torch.testing.assert_close(attention, sum(part.mean(1) for part in seen) / 3)
+    torch.testing.assert_close(scores, sum(part.mean(1) for part in scored) / 3)
+    last = decoder(prompts, tokens, "joint", "last")
+    torch.testing.assert_close(last[1], seen[2].mean(1))
+    torch.testing.assert_close(decoded, last[0])

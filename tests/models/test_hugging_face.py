@@ -130,6 +130,7 @@ def test_pickled_weights_are_fetched_only_where_there_are_no_others(monkeypatch,
         fetched.append(allow_patterns[-1])
         if allow_patterns[-1].endswith(".bin"):
             (tmp_path / "pytorch_model.bin").touch()
+        (tmp_path / "config.json").touch()
         return str(tmp_path)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", answer)

@@ -622,3 +622,14 @@ def test_progress_counts_every_step(place, tmp_path):
     assert {total for _, _, total in told} == {2 * BATCHES}
     assert sum("validation: auc" in line for line, _, _ in told) == 2
     assert any("estimated training time" in line for line, _, _ in told)
+
+
+def test_watching_the_test_split_changes_nothing_but_the_history(place, tmp_path):
+    few = ["epochs=2"]
+    train(configure(place, few), tmp_path / "blind", report=quiet)
+    train(configure(place, [*few, "watch_test=true"]), tmp_path / "watched", report=quiet)
+    assert weights(tmp_path / "blind") == weights(tmp_path / "watched")
+    blind, watched = history(tmp_path / "blind"), history(tmp_path / "watched")
+    assert set(watched[0]) - set(blind[0]) == set(loop.ORACLE_COLUMNS)
+    assert all(0 <= float(row["oracle_test_dice"]) <= 1 for row in watched)
+    assert [row["val_auc"] for row in blind] == [row["val_auc"] for row in watched]

@@ -8,11 +8,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, get_args
 
 from dwarf_cxr.data.coco import shapes_from_coco
 from dwarf_cxr.data.geometry import is_inside
-from dwarf_cxr.data.records import Mask
+from dwarf_cxr.data.records import Mask, RegionKind
 from dwarf_cxr.data.rows import doubles, listed
 from dwarf_cxr.data.splits import SPLITS, patients_in_two_splits
 from dwarf_cxr.data.store import (
@@ -365,6 +365,9 @@ def _check_regions(
                     "correct or drop it",
                 )
             )
+        kind = annotation.get("kind")
+        if kind not in get_args(RegionKind):
+            faults.append(Fault(where, f"kind {kind!r}", "write 'expert' or 'pseudo'"))
         _check_shapes(annotation, image, where, faults)
         row = by_id.get(image.image_id) if image is not None else None
         if row is not None and finding is not None and row.get(finding) != "1":

@@ -13,12 +13,13 @@ A shared finding is the union of its parts, which are a set's own findings:
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from jaxtyping import Float32
 
 from dwarf_cxr.data.label_map import LabelMap, Names
-from dwarf_cxr.data.records import Finding, Region, SourceSet
+from dwarf_cxr.data.records import Finding, Region, RegionKind, SourceSet
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import DataError
 from dwarf_cxr.findings import VOCABULARY, select
@@ -305,16 +306,21 @@ def harmonise_source(source: SourceSet, label_map: LabelMap) -> SourceSet:
 def _renamed(
     regions: Sequence[Region], present: set[Finding], unions: Mapping[Finding, FindingUnion]
 ) -> tuple[Region, ...]:
-    """The regions of every union, in its name."""
-    drawn = {region.finding for region in regions}
-    used: dict[Finding, list[Finding]] = {}
+    """The regions of every union, in its name.
+
+    Those of experts and those of teachers by themselves: a part that only a teacher has drawn does
+    not make the experts' regions of a union whole.
+    """
+    drawn = {(region.kind, region.finding) for region in regions}
+    used: dict[tuple[RegionKind, Finding], list[Finding]] = {}
     for name, union in unions.items():
         there = present.intersection(union.parts)
-        if there <= drawn:
-            for part in there or union.parts:
-                used.setdefault(part, []).append(name)
+        for kind in get_args(RegionKind):
+            if all((kind, part) in drawn for part in there):
+                for part in there or union.parts:
+                    used.setdefault((kind, part), []).append(name)
     return tuple(
         dataclasses.replace(region, finding=name)
         for region in regions
-        for name in used.get(region.finding, ())
+        for name in used.get((region.kind, region.finding), ())
     )

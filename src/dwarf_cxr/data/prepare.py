@@ -533,7 +533,7 @@ def _counts(
     for index, (one, split) in enumerate(zip(radiographs, splits, strict=True)):
         patients[split].add(one.patient_id)
         labelled.update((split, finding, bool(label)) for finding, label in one.labels.items())
-        drawn = {region.finding for region in regions.get(index, ())}
+        drawn = {one.finding for one in regions.get(index, ()) if one.kind == "expert"}
         with_region.update((split, finding) for finding in drawn)
     return {
         split: {

@@ -8,11 +8,12 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
+from dwarf_cxr.config import RegionSource
 from dwarf_cxr.data.coco import shapes_from_coco
 from dwarf_cxr.data.geometry import coverage
 from dwarf_cxr.data.records import Region, RegionKind, Shape
@@ -68,7 +69,8 @@ class PreparedData:
     notes: tuple[str, ...]
     """What the user should know: clipped regions, blank films, how the splits were made, …"""
     regions_by_image: Mapping[int, tuple[Region, ...]]
-    """Regions, in pixels of the original image, of each image that has any, by its index."""
+    """All regions, in pixels of the original image, of each image that has any, by its index; which
+    of them count is for `regions` to say."""
     patients_of: str
     """Within what the patient ids are known: the set, or the one it shares its patients with."""
     harmonised: Mapping[str, tuple[str, ...]] | None
@@ -76,6 +78,9 @@ class PreparedData:
     bear the set's own names, None where an older version did not write it down."""
     file_hashes: Int64[np.ndarray, "image"]
     """The first 64 bits of each original file's SHA-256; 0 where images.csv has none."""
+    region_source: RegionSource = "expert"
+    """Whose regions `regions`, `has_region` and `coverage` tell: the experts', unless other ones
+    were asked for by `with_regions`."""
 
     @classmethod
     def open(cls, folder: Path) -> "PreparedData":
@@ -154,29 +159,43 @@ class PreparedData:
         columns = [self.findings.index(finding) for finding in wanted]
         return dataclasses.replace(self, findings=wanted, labels=self.labels[:, columns])
 
+    def with_regions(self, source: RegionSource) -> "PreparedData":
+        """The same images with other regions in force: "expert", "pseudo" or "both".
+
+        "both" takes the teachers' only for a finding that no expert marked in the image.
+        """
+        return dataclasses.replace(self, region_source=source)
+
     def indices(self, split: str) -> Int64[np.ndarray, "chosen"]:
         """Indices of the images of a split, in order; empty when there are none."""
         return np.flatnonzero(np.array(self.splits, dtype=object) == split).astype(np.int64)
 
     def regions(self, index: int | np.integer, finding: str) -> tuple[Region, ...]:
-        """The regions of a finding in an image, in pixels of the original image."""
+        """The regions in force of a finding in an image, in pixels of the original image."""
         drawn = self.regions_by_image.get(int(index), ())
-        return tuple(region for region in drawn if region.finding == finding)
+        its = tuple(region for region in drawn if region.finding == finding)
+        if self.region_source == "both":
+            return tuple(one for one in its if one.kind == "expert") or its
+        return tuple(one for one in its if one.kind == self.region_source)
 
     def has_region(self) -> Bool[np.ndarray, "image finding"]:
-        """Whether each finding has a region in each image."""
+        """Whether each finding has a region in force in each image."""
         has = np.zeros((len(self.image_ids), len(self.findings)), dtype=bool)
         column = {finding: number for number, finding in enumerate(self.findings)}
         for index, regions in self.regions_by_image.items():
             for region in regions:
-                if region.finding in column:
+                counts = self.region_source in ("both", region.kind)
+                if counts and region.finding in column:
                     has[index, column[region.finding]] = True
         return has
 
     def coverage(
         self, index: int | np.integer, finding: str, size: int
     ) -> Float32[np.ndarray, "{size} {size}"]:
-        """The share of each cell of a size×size grid that the union of the regions covers."""
+        """The share of each cell of a size×size grid that the union of the regions in force covers.
+
+        Zeros where there is none.
+        """
         frame = (int(self.widths[index]), int(self.heights[index]))
         return coverage(self.regions(index, finding), frame, size)
 
@@ -292,6 +311,12 @@ def _read_regions(
                     fingerprint.add(entry)
                     shapes = shapes_from_coco(entry, f"{path}, annotation {entry['id']}")
                     annotator, kind = sys.intern(entry["annotator"]), entry["kind"]
+                    if kind not in get_args(RegionKind):
+                        # neither kind: it would never count, and nobody would know
+                        raise DataError(
+                            f"{path}, annotation {entry['id']}: kind {kind!r}; write 'expert' or "
+                            "'pseudo'"
+                        )
                     drawn.setdefault(index_of[entry["image_id"]], []).extend(
                         (entry["category_id"], shape, annotator, kind) for shape in shapes
                     )

@@ -46,6 +46,11 @@ THRESHOLD_POLICY = (
     "fitted on the validation split of the training data and stored in the model: scores by "
     "largest F1, maps and prior by largest mean Dice; max_dice is an oracle"
 )
+ZERO_SHOT_POLICY = (
+    "the model was not trained; thresholds and prior are those that the splits of "
+    "`trained_on` give: scores by largest F1, maps and prior by largest mean Dice on its "
+    "validation split; max_dice is an oracle"
+)
 MERGED_POLICY = (
     "; of a finding made of several, score, map and prior are the largest, and it is called "
     "present, and a pixel marked, where one of them is by its own threshold"
@@ -397,8 +402,10 @@ def _protocol(
         "images": len(data.indices(split)),
         "map_policy": "unit domain (simplex maps by r/(1+r), r = N·A), bilinear to "
         f"{data.size} px, against the exact covered share of each pixel",
-        "threshold_policy": THRESHOLD_POLICY + (MERGED_POLICY if merges else ""),
+        "threshold_policy": (ZERO_SHOT_POLICY if card.zero_shot else THRESHOLD_POLICY)
+        + (MERGED_POLICY if merges else ""),
         "bootstrap": {"unit": "patient", "draws": draws, "seed": seed, "interval": "95 %"},
+        "zero_shot": card.zero_shot,
         "query_context": card.query_context,
         "map_domain": card.map_domain,
         "shuffles": SHUFFLES,

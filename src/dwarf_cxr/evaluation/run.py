@@ -8,7 +8,7 @@ from dwarf_cxr.config import load_config
 from dwarf_cxr.data.label_map import load_label_map
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.evaluation.evaluate import evaluate
-from dwarf_cxr.models.checkpoint import load_model
+from dwarf_cxr.evaluation.zero_shot import load_for
 from dwarf_cxr.progress import Report
 
 SHOWN = ("auc", "f1", "dice", "max_dice", "hit_rate")
@@ -37,8 +37,9 @@ def evaluate_run(
     Raises:
         DwarfError: no model, no data, no shared finding, or no image in the split.
     """
-    model = load_model(run)
     prepared = PreparedData.open(data)
+    names = load_label_map(label_map)
+    model = load_for(run, prepared, names, report)
     config_file = run / "config.yaml"
     seed = load_config(config_file).seed if config_file.is_file() else None
     metrics = evaluate(
@@ -49,7 +50,7 @@ def evaluate_run(
         draws=draws,
         save_maps=save_maps,
         seed=seed,
-        label_map=load_label_map(label_map),
+        label_map=names,
         report=report,
     )
     return _lines(metrics)
@@ -71,6 +72,8 @@ def _lines(metrics: dict[str, Any]) -> list[str]:
 def _agreement_lines(protocol: dict[str, Any]) -> list[str]:
     data, trained = protocol["data"]["name"], protocol["trained_on"]["name"]
     lines = [] if data == trained else [f"trained on {trained}, evaluated on {data}"]
+    if protocol["zero_shot"]:
+        lines.append(f"zero-shot: thresholds and prior are those of {trained}")
     lines += shared_finding_words(protocol["shared_findings"])
     only = protocol["findings_not_evaluated"]
     for words, names in (

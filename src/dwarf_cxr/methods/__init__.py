@@ -2,7 +2,7 @@
 
 from dwarf_cxr.config import MethodSettings
 from dwarf_cxr.errors import ConfigError
-from dwarf_cxr.methods import classifier, direct, dwarf, dwarf_prior, gain
+from dwarf_cxr.methods import classifier, devide, direct, dwarf, dwarf_prior, gain, kad
 from dwarf_cxr.methods.method import Method
 
 METHODS: tuple[Method, ...] = (
@@ -11,6 +11,8 @@ METHODS: tuple[Method, ...] = (
     classifier.METHOD,
     gain.METHOD,
     direct.METHOD,
+    kad.METHOD,
+    devide.METHOD,
 )
 
 

@@ -14,3 +14,5 @@ class Method:
     supervision: str
     """What the training reads: labels, regions, text."""
     settings: MethodSettings
+    zero_shot: bool = False
+    """Nothing is trained: weights come with `--init`, thresholds and prior from the data."""

@@ -27,7 +27,7 @@ from dwarf_cxr.files import (
     write_text,
 )
 from dwarf_cxr.models.image_encoders import rebuild_image_encoder
-from dwarf_cxr.models.outputs import ModelCard
+from dwarf_cxr.models.outputs import ModelCard, Origin
 from dwarf_cxr.models.vlm import VisionLanguageClassifier
 
 FORMAT = "dwarf-cxr model 1"
@@ -35,20 +35,25 @@ CARD_ARRAYS = ("train_prior", "seen_patients", "seen_files")
 """Fields of the card that are stored with the weights."""
 NEWER_ARRAYS = ("seen_files",)
 """Those that older models lack."""
+TEXT_ENCODER_FOLDER = "text_encoder"
+"""Where an imported model keeps a text encoder of its own, so that it can be asked new words."""
 
 
 def save_model(model: VisionLanguageClassifier, folder: Path) -> None:
-    """Write `model`, with its card, to `folder`, replacing an earlier one as a whole.
+    """Write `model` to `folder`, replacing an earlier one as a whole.
+
+    A trained model has a card; an imported one may have its origin alone.
 
     Raises:
-        CheckpointError: the model has no card yet.
+        CheckpointError: the model has neither card nor origin.
     """
-    if model.card is None:
+    if model.card is None and model.origin is None:
         raise CheckpointError("the model has no card (thresholds, prior); train it before saving")
     tensors = {key: value.contiguous().cpu() for key, value in model.state_dict().items()}
-    card = dataclasses.asdict(model.card)
-    for name in CARD_ARRAYS:
-        tensors[name] = torch.from_numpy(card.pop(name))
+    card: dict[str, Any] | None = None
+    if model.card is not None:
+        card = dataclasses.asdict(model.card)
+        tensors |= {name: torch.from_numpy(card.pop(name)) for name in CARD_ARRAYS}
     with atomic_folder(folder) as fresh:
         write_bytes(fresh / "model.safetensors", save_tensors(tensors))
         write_text(fresh / "README.md", _card_text(model))
@@ -57,6 +62,7 @@ def save_model(model: VisionLanguageClassifier, folder: Path) -> None:
             "version": __version__,
             "architecture": model.architecture(),
             "card": card,
+            "origin": None if model.origin is None else dataclasses.asdict(model.origin),
             "sha256": sha256_of(fresh / "model.safetensors"),
         }
         write_json(fresh / "config.json", config)
@@ -107,13 +113,21 @@ def _read_model(
             "the file is damaged or was replaced: copy the model folder again"
         )
     tensors = load_tensors(weights_file.read_bytes())
-    missing = [name for name in CARD_ARRAYS if name not in (*tensors, *NEWER_ARRAYS)]
-    if missing:
-        raise CheckpointError(f"{weights_file}: tensors are missing: {', '.join(missing)}")
-    arrays = {name: tensors.pop(name).numpy() for name in CARD_ARRAYS if name in tensors}
-    model = _empty_model(config["architecture"])
+    card = config["card"]
+    if card is not None:
+        missing = [name for name in CARD_ARRAYS if name not in (*tensors, *NEWER_ARRAYS)]
+        if missing:
+            raise CheckpointError(f"{weights_file}: tensors are missing: {', '.join(missing)}")
+        card |= {name: tensors.pop(name).numpy() for name in CARD_ARRAYS if name in tensors}
+    architecture = config["architecture"]
+    own_text_encoder = config_file.parent / TEXT_ENCODER_FOLDER
+    if own_text_encoder.is_dir():
+        architecture["settings"]["text_encoder"] = str(own_text_encoder)
+    model = _empty_model(architecture)
     _load_strictly(model, tensors, weights_file)
-    model.card = ModelCard(**(config["card"] | arrays))
+    model.card = None if card is None else ModelCard(**card)
+    if (origin := config.get("origin")) is not None:
+        model.origin = Origin(**(origin | {"notes": tuple(origin["notes"])}))
     return model.eval()
 
 
@@ -148,7 +162,7 @@ def _load_strictly(
 def _card_text(model: VisionLanguageClassifier) -> str:
     card = model.card
     if card is None:
-        raise CheckpointError("the model has no card")
+        return _origin_text(model)
     rows = "\n".join(
         f"| {name} | {_number(card.score_thresholds.get(name))} "
         f"| {_number(card.map_thresholds.get(name))} |"
@@ -177,6 +191,32 @@ Thresholds were fitted on the validation split (score: largest F1; map: largest 
 patient. Scores and maps are only known for films like those it was trained on; a map shows where
 the model looked, not why, and part of it can be the usual place of a finding rather than this
 film's (compare the `train_prior` and `shuffled` references of its evaluation).
+"""
+
+
+def _origin_text(model: VisionLanguageClassifier) -> str:
+    if model.origin is None:
+        raise CheckpointError("the model has neither card nor origin")
+    origin = model.origin
+    notes = "\n".join(f"- {note}" for note in origin.notes)
+    return f"""---
+library_name: dwarf-cxr
+tags: [chest-x-ray, attention, image-classification]
+---
+# {origin.family}, imported
+
+Weights of {origin.family}, imported by dwarf-cxr {__version__} from `{origin.file}`
+(SHA-256 {origin.sha256}). They are whatever their licence says; ask where you had them from.
+
+Zero-shot: nothing was fitted here. Thresholds and train prior are fitted on the data that the model
+is evaluated on, or stay empty.
+
+- Images: {model.image_size} px, grey; queries: {model.settings.query_context}.
+- Asked by default: {", ".join(model.findings)}.
+{notes}
+
+**Intended use:** research. This is not a medical device: it must not be used to decide about a
+patient.
 """
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dwarf_cxr.config import QueryContext
+from dwarf_cxr.config import MapLayers, QueryContext
 
 
 class Attention(nn.Module):
@@ -105,14 +105,22 @@ class QueryDecoder(nn.Module):
         prompts: Float[Tensor, "query width"],
         tokens: Float[Tensor, "batch token width"],
         context: QueryContext,
+        map_layers: MapLayers = "last",
     ) -> tuple[
         Float[Tensor, "batch query width"],
         Float[Tensor, "batch query token"],
         Float[Tensor, "batch query token"],
     ]:
-        """Decoded queries, and the last layer's head-mean attention and head-mean scores."""
+        """Decoded queries, and head-mean attention and head-mean scores of `map_layers`."""
         tokens = self.norm(tokens)
         queries = self.norm(prompts).expand(len(tokens), -1, -1)
+        attention: list[Tensor] = []
+        logits: list[Tensor] = []
         for layer in self.layers:
             queries, scores, probabilities = layer(queries, tokens, context)
-        return self.norm(queries), probabilities.mean(dim=1), scores.mean(dim=1)
+            attention.append(probabilities.mean(dim=1))
+            logits.append(scores.mean(dim=1))
+        decoded = self.norm(queries)
+        if map_layers == "last":
+            return decoded, attention[-1], logits[-1]
+        return decoded, torch.stack(attention).mean(dim=0), torch.stack(logits).mean(dim=0)

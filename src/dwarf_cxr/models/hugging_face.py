@@ -47,32 +47,31 @@ def _cached(name: str) -> Path | None:
         folder = Path(snapshot_download(name, local_files_only=True, allow_patterns=needed))
     except LocalEntryNotFoundError:
         return None
-    return folder if (folder / "config.json").is_file() and _has_weights(folder) else None
+    return folder if _is_whole(folder) else None
 
 
 def _downloaded(setting: str, name: str) -> Path:
     from huggingface_hub import snapshot_download
 
+    reason = f"there is no config.json with {' or '.join(WEIGHTS)}"
     for weights in WEIGHTS:
         try:
             folder = Path(snapshot_download(name, allow_patterns=[*SETTINGS_AND_WORDS, weights]))
         except Exception as fault:  # no network, no such model, no access: the client's own kinds
             reason = str(fault).strip().splitlines()[0] if str(fault).strip() else repr(fault)
-            raise ConfigError(
-                f"{setting} = {name}: no such folder, not in the local Hugging Face cache, and the "
-                f"hub cannot give it ({reason}); give a folder, or run 'hf download {name}' "
-                "(older: 'huggingface-cli download') where there is a network"
-            ) from None
-        if _has_weights(folder):
+            break
+        if _is_whole(folder):
             return folder
     raise ConfigError(
-        f"{setting} = {name}: this model on the hub has no {' or '.join(WEIGHTS)}; "
-        "give a folder with weights in Hugging Face layout"
+        f"{setting} = {name}: no such folder, not in the local Hugging Face cache, and the hub "
+        f"cannot give it ({reason}); give a folder, or run 'hf download {name}' (older: "
+        "'huggingface-cli download') where there is a network"
     )
 
 
-def _has_weights(folder: Path) -> bool:
-    return any(True for pattern in WEIGHTS for _ in folder.glob(pattern))
+def _is_whole(folder: Path) -> bool:
+    weights = any(True for pattern in WEIGHTS for _ in folder.glob(pattern))
+    return weights and (folder / "config.json").is_file()
 
 
 @contextmanager

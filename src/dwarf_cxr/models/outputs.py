@@ -1,7 +1,8 @@
 """What a classifier says about radiographs, and what it carries along to say it honestly."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -34,6 +35,19 @@ class Outputs(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a model that was not trained here comes from."""
+
+    family: str
+    """`kad`, `medklip`, `clip`, …"""
+    file: str
+    sha256: str
+    """Of that file."""
+    notes: tuple[str, ...] = ()
+    """What the import left out, read in one way of several, or could not check."""
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """What a trained model must carry so that it can be judged on any data."""
 
@@ -57,6 +71,8 @@ class ModelCard:
     """What `PreparedData.harmonised` said of the training data; None in older models."""
     seen_files: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """The same of their image files: they are known under any name; empty in older models."""
+    zero_shot: bool = False
+    """Not trained on the data: only thresholds and prior come from it."""
 
 
 @runtime_checkable
@@ -70,3 +86,35 @@ class Classifier(Protocol):
     def predict(self, pixels: np.ndarray, findings: Sequence[str] | None = None) -> Outputs:
         """Outputs for uint8 `pixels` (B, size, size); any B, batched internally."""
         ...
+
+
+@runtime_checkable
+class ZeroShotClassifier(Classifier, Protocol):
+    """A classifier that can be asked for any finding, in words."""
+
+    origin: Origin | None
+
+    @property
+    def query_context(self) -> str:
+        """Whether a finding's score depends on the others asked: `isolated` or `joint`."""
+        ...
+
+    @property
+    def map_domain(self) -> MapDomain:
+        """The domain of the network's own maps."""
+        ...
+
+    def asking(self, words: Mapping[str, str]) -> "ZeroShotClassifier":
+        """The same model asked for the findings `words`, each with its words."""
+        ...
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write the model folder."""
+        ...
+
+
+def method_of(model: ZeroShotClassifier) -> str:
+    """What trained the model, or where it comes from."""
+    if model.card is not None:
+        return model.card.method
+    return "zero-shot" if model.origin is None else model.origin.family

@@ -1,5 +1,6 @@
 """The vision-language classifier: encoders, query decoder and disease heads put together."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dwarf_cxr.config import ModelSettings
-from dwarf_cxr.errors import CheckpointError
+from dwarf_cxr.errors import CheckpointError, ConfigError
 from dwarf_cxr.findings import DESCRIPTIONS, select
 from dwarf_cxr.models.decoder import QueryDecoder
 from dwarf_cxr.models.heads import PriorEvidenceHead, build_heads, to_map, to_map_space
 from dwarf_cxr.models.image_encoders import build_image_encoder
-from dwarf_cxr.models.outputs import MapDomain, ModelCard, Outputs, Prediction
+from dwarf_cxr.models.outputs import MapDomain, ModelCard, Origin, Outputs, Prediction
 from dwarf_cxr.models.text_encoders import encode_prompts
 
 PREDICT_BATCH = 32
@@ -43,12 +44,19 @@ class VisionLanguageClassifier(nn.Module):
         self.findings = tuple(findings)
         self.image_size = image_size
         self.card: ModelCard | None = None
+        self.origin: Origin | None = None
         self.image_encoder = image_encoder
         self.grid: tuple[int, int] = image_encoder.grid(image_size)  # type: ignore[operator]
         self.prompt_features: Tensor
         self.register_buffer("prompt_features", prompt_features.clone())
-        self.image_projection = nn.Linear(image_encoder.width, settings.width)  # type: ignore[arg-type]
-        self.text_projection = nn.Linear(prompt_features.shape[1], settings.width)
+        self.image_projection = _projection(
+            image_encoder.width,  # type: ignore[arg-type]
+            settings.width,
+            wanted=settings.projections == "both",
+        )
+        self.text_projection = _projection(
+            prompt_features.shape[1], settings.width, wanted=settings.projections != "none"
+        )
         self.positions = (
             nn.Parameter(torch.zeros(self.grid[0] * self.grid[1], settings.width))
             if settings.positions
@@ -105,7 +113,9 @@ class VisionLanguageClassifier(nn.Module):
         tokens = self.image_projection(self.image_encoder(images))
         if self.positions is not None:
             tokens = tokens + self.positions
-        decoded, attention, scores = self.decoder(self.text_projection(text), tokens, context)
+        decoded, attention, scores = self.decoder(
+            self.text_projection(text), tokens, context, self.settings.map_layers
+        )
         if context == "joint":
             decoded, attention, scores = (part[:, asked] for part in (decoded, attention, scores))
         logits = self.score(self.dropout(decoded)).squeeze(-1)
@@ -119,8 +129,61 @@ class VisionLanguageClassifier(nn.Module):
             extras["evidence"] = torch.stack(evidence, dim=1).sigmoid().unflatten(-1, self.grid)
             priors = torch.stack([head.prior_logit for head in heads])  # type: ignore[misc]
             extras["prior"] = priors.sigmoid().unflatten(-1, self.grid)
-        domain: MapDomain = "simplex" if space == "probability" else "unit"
-        return Prediction(logits, to_map(refined, space).unflatten(-1, self.grid), domain, extras)
+        maps = to_map(refined, space).unflatten(-1, self.grid)
+        return Prediction(logits, maps, self.map_domain, extras)
+
+    @property
+    def query_context(self) -> str:
+        """Whether a finding's score depends on the others asked."""
+        return self.settings.query_context
+
+    @property
+    def map_domain(self) -> MapDomain:
+        """The domain of `forward`'s maps."""
+        return "simplex" if self.settings.map_space == "probability" else "unit"
+
+    def asking(self, words: Mapping[str, str]) -> "VisionLanguageClassifier":
+        """The same network, weights shared, asked for other findings (zero-shot).
+
+        Args:
+            words: of each finding to ask for, the words it is asked with; those of a finding that
+                the model knows stand for its stored prompt.
+
+        Raises:
+            ConfigError: the model has disease heads, which are their findings' own.
+        """
+        if self.settings.head != "none":
+            raise ConfigError(
+                f"a model with heads ({self.settings.head}) knows its own findings only "
+                f"({', '.join(self.findings)}); zero-shot needs one without"
+            )
+        other = copy.copy(self)
+        other._modules, other._buffers = dict(self._modules), dict(self._buffers)
+        other.findings, other.card = tuple(words), None
+        other.prompt_features = self.features_of(list(words.values()))
+        other.heads = nn.ModuleList(nn.Identity() for _ in words)
+        return other
+
+    def asked_by(self, settings: ModelSettings) -> "VisionLanguageClassifier":
+        """The same network, weights shared, with the context, map and prompts of `settings`."""
+        chosen = ("query_context", "map_space", "map_layers", "prompts")
+        other = copy.copy(self)
+        other.settings = self.settings.model_copy(
+            update={name: getattr(settings, name) for name in chosen}
+        )
+        return other
+
+    def features_of(self, words: Sequence[str]) -> Float[Tensor, "prompt text"]:
+        """Prompt features: a known finding's stored ones, all else encoded."""
+        new = [one for one in words if one not in self.findings]
+        encoded = iter(self._encoded(new) if new else ())
+        rows = [
+            self.prompt_features[self.findings.index(one)]
+            if one in self.findings
+            else next(encoded).to(self.prompt_features)
+            for one in words
+        ]
+        return torch.stack(rows)
 
     @torch.inference_mode()
     def predict(
@@ -170,15 +233,20 @@ class VisionLanguageClassifier(nn.Module):
         changed = [name for name in names if name in prompts]
         select(list(prompts), self.findings, where="prompts") if prompts else None
         if changed:
-            words = encode_prompts(self.settings.text_encoder, [prompts[name] for name in changed])
-            if words.shape[1] != vectors.shape[1]:
-                raise CheckpointError(
-                    f"text encoder {self.settings.text_encoder} gives vectors of "
-                    f"{words.shape[1]} numbers, the model was trained with {vectors.shape[1]}"
-                )
+            words = self._encoded([prompts[name] for name in changed])
             rows = [list(names).index(name) for name in changed]
             vectors[rows] = words.to(vectors)
         return vectors
+
+    def _encoded(self, words: Sequence[str]) -> Tensor:
+        encoded = encode_prompts(self.settings.text_encoder, words)
+        width = self.prompt_features.shape[1]
+        if encoded.shape[1] != width:
+            raise CheckpointError(
+                f"text encoder {self.settings.text_encoder} gives vectors of "
+                f"{encoded.shape[1]} numbers, the model was trained with {width}"
+            )
+        return encoded
 
     def save_pretrained(self, folder: Path) -> None:
         """Write the model folder (`models/checkpoint.py`, `save_model`)."""
@@ -202,6 +270,17 @@ class VisionLanguageClassifier(nn.Module):
             "text_width": self.prompt_features.shape[1],
             "image_size": self.image_size,
         }
+
+
+def _projection(given: int, width: int, *, wanted: bool) -> nn.Module:
+    if wanted:
+        return nn.Linear(given, width)
+    if given != width:
+        raise ConfigError(
+            f"an encoder gives vectors of {given} numbers and width is {width}: without a "
+            "projection between them (projections) they must be equal"
+        )
+    return nn.Identity()
 
 
 def simplex_to_unit(maps: Float[Tensor, "batch finding h w"]) -> Float[Tensor, "batch finding h w"]:

@@ -15,7 +15,7 @@ from dwarf_cxr.data.harmonise import harmonise_data
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import DataError, DwarfError
 from dwarf_cxr.evaluation.maps import any_marks
-from dwarf_cxr.models.checkpoint import load_model
+from dwarf_cxr.evaluation.zero_shot import load_for
 from dwarf_cxr.models.merged import MergedClassifier, MergedOutputs
 from dwarf_cxr.progress import Report
 from dwarf_cxr.reporting.overlay import (
@@ -184,7 +184,7 @@ def _ask(
 ) -> _Seen:
     if progress is not None:
         progress(f"maps of {run.name}", done, total)
-    model = load_model(run.folder)
+    model = load_for(run.folder, data)
     index = {name: place for place, name in enumerate(data.image_ids)}
     places = np.array([index[name] for name in image_ids], dtype=np.int64)
     judge = MergedClassifier(model, run.model_parts)

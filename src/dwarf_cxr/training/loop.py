@@ -17,16 +17,24 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy, Strategy
 from torch.utils.tensorboard import SummaryWriter
 
-from dwarf_cxr.config import RunConfig, TrainingSettings, differences, load_config, save_config
+from dwarf_cxr.config import (
+    RegionSource,
+    RunConfig,
+    TrainingSettings,
+    differences,
+    load_config,
+    save_config,
+)
 from dwarf_cxr.data.batches import RegionTargets, in_unit_range, load_batch
-from dwarf_cxr.data.splits import splits_sha256
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import CheckpointError, ConfigError, DataError, TrainingError
-from dwarf_cxr.evaluation.evaluate import QuickScorer
+from dwarf_cxr.evaluation.calibration import fit_card
+from dwarf_cxr.evaluation.evaluate import QuickScorer, refuse_seen_patients
 from dwarf_cxr.evaluation.references import mean_coverage
 from dwarf_cxr.files import exclusive, recover_folder, write_csv
 from dwarf_cxr.models.checkpoint import save_model
 from dwarf_cxr.models.heads import PriorEvidenceHead
+from dwarf_cxr.models.initial import classifier_from, load_initial
 from dwarf_cxr.models.vlm import VisionLanguageClassifier, build_classifier
 from dwarf_cxr.objectives.combined import LossSums, combine, loss_sums
 from dwarf_cxr.objectives.label_loss import positive_weights
@@ -35,7 +43,7 @@ from dwarf_cxr.training.augmentation import apply_changes, draw_changes
 from dwarf_cxr.training.optimisation import build_optimizer, rate_factor, set_rates
 from dwarf_cxr.training.schedules import active_findings
 from dwarf_cxr.training.state import Progress, load_state, save_state
-from dwarf_cxr.training.validation import make_card, validate
+from dwarf_cxr.training.validation import validate
 
 HISTORY_COLUMNS = (
     "epoch",
@@ -106,7 +114,19 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
             raise DataError(f"{config.data}: no image is in the {split} split; prepare it anew")
 
     _refuse_nothing_to_learn(data, train_indices)
-    if objective.seg_weight > 0 and not data.has_region()[train_indices].any():
+    # teachers' regions, where they are asked for, only train: all that judges goes by `data`
+    supervising = data.with_regions(objective.regions)
+    if objective.regions != "expert":
+        _refuse_no_pseudo_regions(data, train_indices, objective.regions)
+        unmarked = _without_region(supervising, train_indices)
+        if unmarked:
+            report(
+                f"warning: no training image has a region to learn from for {', '.join(unmarked)} "
+                f"(regions = {objective.regions}): of these only the scores are trained",
+                0,
+                settings.epochs,
+            )
+    elif objective.seg_weight > 0 and not data.has_region()[train_indices].any():
         report(
             "warning: no training image has a region: the maps are not trained, only the scores; "
             "the method for such data is classifier",
@@ -114,8 +134,17 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
             settings.epochs,
         )
 
-    model = build_classifier(config.settings.model, config.findings, data.size, config.seed)
-    train_prior = mean_coverage(data, train_indices)
+    initial = None if config.init is None else load_initial(Path(config.init))
+    if initial is None:
+        model = build_classifier(config.settings.model, config.findings, data.size, config.seed)
+    else:
+        if initial.card is not None:
+            for split in ("val", "test"):
+                refuse_seen_patients(initial.card, data, split)
+        model = classifier_from(
+            initial, config.settings.model, config.findings, data.size, config.seed
+        )
+    train_prior = mean_coverage(supervising, train_indices)
     _start_from_prior(model, train_prior)
     optimizer = build_optimizer(model, settings)
     wrapped, optimizer = fabric.setup(model, optimizer)
@@ -125,7 +154,7 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
     scorer = QuickScorer(data, val_indices)
     watcher = QuickScorer(data, data.indices("test")) if settings.watch_test else None
     columns = HISTORY_COLUMNS + (ORACLE_COLUMNS if watcher else ())
-    targets = RegionTargets.of(data, train_indices, objective.map_size)
+    targets = RegionTargets.of(supervising, train_indices, objective.map_size)
     weights = positive_weights(
         torch.from_numpy(data.labels[train_indices]), objective.positive_weight_cap
     ).to(fabric.device)
@@ -198,13 +227,13 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
                 if best or score is None or not (out / "model").exists():
                     progress.best_score = score
                     progress.evaluations_without_gain = 0
-                    model.card = make_card(
-                        config,
+                    model.card = fit_card(
+                        model,
                         data,
-                        splits_sha256(data.image_ids, data.splits),
                         validation.outputs,
-                        val_indices,
                         train_prior,
+                        method=config.method,
+                        started_from=None if initial is None else initial.card,
                     )
                     save_model(model, out / "model")
                 else:
@@ -319,6 +348,23 @@ def _refuse_nothing_to_learn(data: PreparedData, train_indices: np.ndarray) -> N
         raise DataError(
             f"{data.folder}: no training image was assessed for any of "
             f"{', '.join(data.findings)}; there is nothing to learn: prepare the data with labels"
+        )
+
+
+def _without_region(data: PreparedData, indices: np.ndarray) -> list[str]:
+    """The findings without any region in force on an image that has them."""
+    marked = (data.has_region() & (data.labels == 1))[indices].any(axis=0)
+    return [finding for finding, any_ in zip(data.findings, marked, strict=True) if not any_]
+
+
+def _refuse_no_pseudo_regions(
+    data: PreparedData, train_indices: np.ndarray, regions: RegionSource
+) -> None:
+    if _without_region(data.with_regions("pseudo"), train_indices) == list(data.findings):
+        raise DataError(
+            f"{data.folder}: regions = {regions}, but no training image has a pseudo region of "
+            f"{', '.join(data.findings)}; make a data set that has with `dwarf teachers --data "
+            f"{data.folder} --out OUT`, and train on OUT"
         )
 
 

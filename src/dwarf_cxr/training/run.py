@@ -7,12 +7,17 @@ from pathlib import Path
 import torch
 
 from dwarf_cxr import __version__
-from dwarf_cxr.config import RunConfig, with_overrides
+from dwarf_cxr.config import RegionSource, RunConfig, with_overrides
 from dwarf_cxr.data.store import PreparedData
+from dwarf_cxr.files import sha256_of
 from dwarf_cxr.findings import select
 from dwarf_cxr.methods import find_method
+from dwarf_cxr.models.checkpoint import load_model, model_folder
+from dwarf_cxr.models.initial import refuse_other_architecture, settings_from
+from dwarf_cxr.models.vlm import VisionLanguageClassifier
 from dwarf_cxr.progress import Report
 from dwarf_cxr.training.loop import train
+from dwarf_cxr.training.zero_shot import write_zero_shot_run
 
 
 def make_config(
@@ -21,19 +26,33 @@ def make_config(
     *,
     findings: Sequence[str] | None = None,
     epochs: int | None = None,
+    regions: RegionSource | None = None,
     seed: int = 0,
+    init: Path | None = None,
     settings_file: Path | None = None,
     assignments: Sequence[str] = (),
 ) -> RunConfig:
     """The configuration of a run.
 
+    Args:
+        init: a run or model folder to start from; its architecture replaces the method's.
+
     Raises:
         ConfigError: unknown method, finding or setting, or settings that contradict each other.
         DataError: `data` is not a prepared data set.
     """
-    settings = with_overrides(find_method(method).settings, settings_file, assignments)
+    settings = find_method(method).settings
+    initial = None if init is None else load_model(init)
+    if isinstance(initial, VisionLanguageClassifier):
+        model = settings_from(initial, settings.model)
+        settings = settings.model_copy(update={"model": model})
+    settings = with_overrides(settings, settings_file, assignments)
+    if isinstance(initial, VisionLanguageClassifier):
+        refuse_other_architecture(initial, settings.model)
     if epochs is not None:
         settings = with_overrides(settings, None, [f"training.epochs={epochs}"])
+    if regions is not None:
+        settings = with_overrides(settings, None, [f"objective.regions={regions}"])
     prepared = PreparedData.open(data)
     chosen = prepared.findings if findings is None else findings
     return RunConfig(
@@ -41,6 +60,8 @@ def make_config(
         findings=select(chosen, prepared.findings, where=f"--findings on {data}"),
         data=str(data),
         data_fingerprint=prepared.fingerprint,
+        init=None if init is None else str(init),
+        init_sha256=None if init is None else sha256_of(model_folder(init) / "model.safetensors"),
         seed=seed,
         settings=settings,
         versions={
@@ -60,12 +81,14 @@ def start_training(
     report: Report,
     findings: Sequence[str] | None = None,
     epochs: int | None = None,
+    regions: RegionSource | None = None,
     seed: int = 0,
+    init: Path | None = None,
     settings_file: Path | None = None,
     assignments: Sequence[str] = (),
     resume: bool = False,
 ) -> None:
-    """Train `method` on `data` into the run folder `out`.
+    """Train `method` on `data` into the run folder `out`; a zero-shot one is only asked.
 
     Raises:
         DwarfError: as `make_config` and `training.loop.train`.
@@ -75,8 +98,13 @@ def start_training(
         data,
         findings=findings,
         epochs=epochs,
+        regions=regions,
         seed=seed,
+        init=init,
         settings_file=settings_file,
         assignments=assignments,
     )
-    train(config, out, resume=resume, report=report)
+    if find_method(method).zero_shot:
+        write_zero_shot_run(config, out, report=report)
+    else:
+        train(config, out, resume=resume, report=report)

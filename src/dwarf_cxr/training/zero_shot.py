@@ -1,0 +1,43 @@
+"""A zero-shot run: no training, only questions, thresholds and a prior from the data."""
+
+from pathlib import Path
+
+from dwarf_cxr.config import RunConfig, save_config
+from dwarf_cxr.data.store import PreparedData
+from dwarf_cxr.errors import ConfigError
+from dwarf_cxr.evaluation.zero_shot import calibrated
+from dwarf_cxr.files import exclusive
+from dwarf_cxr.models.checkpoint import load_model
+from dwarf_cxr.models.outputs import ZeroShotClassifier
+from dwarf_cxr.models.vlm import VisionLanguageClassifier
+from dwarf_cxr.progress import Report
+
+
+def write_zero_shot_run(config: RunConfig, out: Path, *, report: Report) -> None:
+    """Write the run of a zero-shot method: its model asks the data's findings.
+
+    Raises:
+        ConfigError: no initial model, or a run lies there already.
+    """
+    if config.init is None:
+        raise ConfigError(
+            f"{config.method} is zero-shot: give its weights with --init FOLDER, such as one that "
+            "`dwarf weights import` wrote"
+        )
+    if (out / "model").exists() or (out / "dataset.json").exists():
+        raise ConfigError(f"{out}: a run or data set is there already; choose another folder")
+    data = PreparedData.open(Path(config.data)).restrict(config.findings)
+    model = load_model(Path(config.init))
+    settings = config.settings.model
+    if isinstance(model, VisionLanguageClassifier):
+        model = model.asked_by(settings)
+    with exclusive(out):
+        save_config(config, out / "config.yaml")
+        asked: ZeroShotClassifier = calibrated(
+            model,
+            data,
+            method=config.method,
+            descriptions=settings.prompts == "description",
+            report=report,
+        )
+        asked.save_pretrained(out / "model")
