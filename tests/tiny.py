@@ -66,11 +66,14 @@ def write_bert(folder: Path, words: Sequence[str] = WORDS) -> Path:
     return folder
 
 
-def write_data(folder: Path, *, seed: int = 0, train: int = 13, val: int = 8) -> PreparedData:
+def write_data(
+    folder: Path, *, seed: int = 0, train: int = 13, val: int = 8, texts: bool = False
+) -> PreparedData:
     """Films with a bright square per present finding, prepared at 64 px.
 
     The second training film's first finding is present without a region, and the third training
-    film's last finding was never assessed.
+    film's last finding was never assessed. With `texts` all but every fifth film have a text,
+    and some of them the same.
     """
     rng = np.random.default_rng(seed)
     splits = ["train"] * train + ["val"] * val + ["test"] * 4
@@ -89,12 +92,21 @@ def write_data(folder: Path, *, seed: int = 0, train: int = 13, val: int = 8) ->
             regions = [region for region in regions if region.finding != FINDINGS[0]]
         if number == 2:
             del labels[FINDINGS[-1]]
+        present = [finding for finding, there in labels.items() if there]
+        text = " around ".join(present) or "the lungs"
         path = folder.with_name(folder.name + "-films") / f"film{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), film)
         radiographs.append(
             Radiograph(
-                f"film{number}", f"patient{number}", path, labels, tuple(regions), None, split
+                f"film{number}",
+                f"patient{number}",
+                path,
+                labels,
+                tuple(regions),
+                None,
+                split,
+                text if texts and number % 5 else None,
             )
         )
     source = SourceSet("tiny", FINDINGS, tuple(radiographs), "generated", "CC0-1.0", "nobody")

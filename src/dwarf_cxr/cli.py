@@ -69,6 +69,23 @@ FindingsOption = Annotated[
     typer.Option("--findings", help="Comma-separated names, in the order wanted.", metavar="A,B"),
 ]
 DataOption = Annotated[Path, typer.Option("--data", help="A folder that `data prepare` wrote.")]
+RunOut = Annotated[Path, typer.Option(help="The RUN folder to write.")]
+EpochsOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(help="Passes over the images."),
+]
+SeedOption = Annotated[int, typer.Option(help="Fixes every random number.")]
+SettingsFileOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--config", help="YAML with settings, as in a run's config.yaml under `settings`."
+    ),
+]
+SettingsOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--set", help="One setting, for example schedule=cyclic; repeatable."),
+]
+ResumeOption = Annotated[bool, typer.Option(help="Continue an interrupted training.")]
 RunArgument = Annotated[Path, typer.Argument(help="A RUN, or a bare model folder.")]
 PromptsOption = Annotated[
     Optional[Path],  # noqa: UP045
@@ -299,9 +316,9 @@ def teachers(
 def train(
     method: Annotated[str, typer.Argument(help="One of `dwarf methods`.")],
     data: DataOption,
-    out: Annotated[Path, typer.Option(help="The RUN folder to write.")],
+    out: RunOut,
     findings: FindingsOption = None,
-    epochs: Annotated[Optional[int], typer.Option(help="Passes over the images.")] = None,  # noqa: UP045
+    epochs: EpochsOption = None,
     regions: Annotated[
         Optional[Regions],  # noqa: UP045
         typer.Option(
@@ -310,22 +327,16 @@ def train(
             show_default="expert",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Fixes every random number.")] = 0,
+    seed: SeedOption = 0,
     init: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
             help="Start from the weights of a RUN or model folder; zero-shot methods need it."
         ),
     ] = None,
-    config: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="YAML with settings, as in a run's config.yaml under `settings`."),
-    ] = None,
-    set_: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--set", help="One setting, for example schedule=cyclic; repeatable."),
-    ] = None,
-    resume: Annotated[bool, typer.Option(help="Continue an interrupted training.")] = False,
+    config: SettingsFileOption = None,
+    set_: SettingsOption = None,
+    resume: ResumeOption = False,
 ) -> None:
     """Train METHOD on the training split and choose its epoch and thresholds on validation."""
     from dwarf_cxr.training.run import start_training
@@ -347,6 +358,38 @@ def train(
         )
     if os.environ.get("LOCAL_RANK", "0") == "0":  # each of several devices has its own process
         typer.echo(f"{out}: trained; next: dwarf evaluate {out} --data {data}")
+
+
+@app.command()
+def pretrain(
+    data: DataOption,
+    out: RunOut,
+    findings: FindingsOption = None,
+    epochs: EpochsOption = None,
+    seed: SeedOption = 0,
+    config: SettingsFileOption = None,
+    set_: SettingsOption = None,
+    resume: ResumeOption = False,
+) -> None:
+    """Pretrain on films with reports: which report is whose, and which findings are there."""
+    from dwarf_cxr.methods.pretrain import METHOD
+    from dwarf_cxr.training.run import start_training
+
+    with _shown_progress() as report:
+        start_training(
+            METHOD,
+            data,
+            out,
+            findings=_names(findings),
+            epochs=epochs,
+            seed=seed,
+            settings_file=config,
+            assignments=set_ or [],
+            resume=resume,
+            report=report,
+        )
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        typer.echo(f"{out}: pretrained; next: dwarf train dwarf --init {out} --data DATA --out RUN")
 
 
 @app.command()

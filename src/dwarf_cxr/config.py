@@ -64,6 +64,8 @@ class ModelSettings(_Frozen):
     map_space: MapSpace = "relative"
     """Where the attention lies before the head (`models/heads.py`)."""
     head: HeadKind = "linear"
+    contrastive: bool = False
+    """Whether the model has the learned temperature of image-text contrast (`dwarf pretrain`)."""
 
     @model_validator(mode="after")
     def _fits(self) -> "ModelSettings":
@@ -79,7 +81,10 @@ class ModelSettings(_Frozen):
 
 
 class ObjectiveSettings(_Frozen):
-    """What is minimised: seg_weight · Dice + (1 - seg_weight) · cross-entropy (paper, eq. 4)."""
+    """What is minimised: seg_weight · Dice + (1 - seg_weight) · cross-entropy (paper, eq. 4).
+
+    Each further weight adds its own term to that; with its default of 0 the term is not computed.
+    """
 
     seg_weight: float = Field(default=0.5, ge=0, le=1)
     fp_weight: float = Field(default=2.0, ge=0)
@@ -93,6 +98,23 @@ class ObjectiveSettings(_Frozen):
     regions: RegionSource = "expert"
     """Which regions train the maps and make the train prior. Validation, thresholds and evaluation
     always go by the experts'."""
+    mining_weight: float = Field(default=0.0, ge=0)
+    """alpha of GAIN (Li et al., CVPR 2018): how much a finding's score after what it attends to
+    was erased counts; 1 in that paper."""
+    mining_slope: float = Field(default=10.0, gt=0)
+    """omega of GAIN's soft mask. The paper gives its form only; 10 and a threshold of .5 on maps
+    scaled to [0, 1] are the values of the public implementation ilyak93/GAIN-pytorch."""
+    mining_threshold: float = Field(default=0.5, ge=0, le=1)
+    """sigma of GAIN's soft mask: the scaled attention that erases half of a pixel."""
+    external_weight: float = Field(default=0.0, ge=0)
+    """Weight of GAIN_ext's squared error between attention and region; 10 in that paper."""
+    contrastive_weight: float = Field(default=0.0, ge=0)
+    """Weight of the image-text contrast (KAD); needs `contrastive` and data with text."""
+
+    @property
+    def supervises_maps(self) -> bool:
+        """Whether regions teach where to look."""
+        return self.seg_weight > 0 or self.external_weight > 0
 
 
 class TrainingSettings(_Frozen):
@@ -140,6 +162,22 @@ class MethodSettings(_Frozen):
     model: ModelSettings = ModelSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
     training: TrainingSettings = TrainingSettings()
+
+    @model_validator(mode="after")
+    def _contrast_fits(self) -> "MethodSettings":
+        if self.objective.contrastive_weight == 0:
+            return self
+        if not self.model.contrastive:
+            raise ValueError(
+                f"contrastive_weight = {self.objective.contrastive_weight} needs contrastive = true"
+            )
+        if self.training.accumulate > 1:
+            raise ValueError(
+                f"accumulate = {self.training.accumulate} with a contrastive_weight: the films of "
+                "a micro-batch are each other's negatives, so smaller ones are another objective; "
+                "set accumulate = 1, and lower batch_size or use several devices if memory is short"
+            )
+        return self
 
 
 class RunConfig(_Frozen):
@@ -267,7 +305,13 @@ def _validate(kind: type[_T], values: Any, where: str) -> _T:
         return kind.model_validate(values)
     except ValidationError as faults:
         lines = [
-            f"{'.'.join(map(str, fault['loc'])) or 'settings'} = {fault['input']!r}: {fault['msg']}"
+            f"{'.'.join(map(str, fault['loc'])) or 'settings'}{_given(fault['input'])}: "
+            f"{fault['msg']}"
             for fault in faults.errors()
         ]
         raise ConfigError(f"{where}: " + "; ".join(lines)) from None
+
+
+def _given(value: Any) -> str:
+    # settings that contradict each other are named by the message; all of them would hide it
+    return "" if isinstance(value, Mapping) else f" = {value!r}"

@@ -48,6 +48,15 @@ def test_all_weights_but_fresh_heads_are_taken_over(place):
         assert torch.equal(head.weight, torch.eye(tokens))
 
 
+def test_a_pretrained_models_temperature_stays_behind(place):
+    initial = build(place, ["head=none", "contrastive=true"])
+    assert "log_scale" in initial.state_dict()
+    wanted = settings_from(initial, settings(place / "vit", place / "bert").model)
+    model = classifier_from(initial, wanted, FINDINGS, SIZE, seed=2)
+    assert "log_scale" not in model.state_dict()
+    assert torch.equal(model.score.weight, initial.score.weight)
+
+
 def test_heads_of_shared_findings_go_on(place):
     initial = build(place, findings=("Nodule", "Mass"))
     with torch.no_grad():

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from dwarf_cxr.config import ObjectiveSettings
-from dwarf_cxr.objectives.combined import combine, loss_sums
+from dwarf_cxr.objectives.combined import combine, loss_counts, loss_sums
 from dwarf_cxr.objectives.label_loss import label_loss
 from dwarf_cxr.objectives.suppressed_dice import suppressed_dice_loss
 
@@ -39,6 +39,9 @@ class Case:
             settings,
         )
 
+    def counts(self):
+        return loss_counts(self.labels, self.supervised, torch.tensor([True, False, True, True]))
+
 
 def test_sums_against_a_naive_loop():
     case = Case()
@@ -52,8 +55,8 @@ def test_sums_against_a_naive_loop():
             upsampled, case.regions[image, finding][None], fp_weight=2.0, smooth=(8 / 224) ** 2
         ).item()
     assert sums.dice.item() == pytest.approx(dice, rel=1e-5)
-    assert sums.pairs.item() == 4
-    assert sums.labels.item() == 10
+    counts = case.counts()
+    assert [count.item() for count in counts] == [4, 10, 5, 3]
     expected = label_loss(case.logits, case.labels, case.weights).sum()
     torch.testing.assert_close(sums.label, expected)
 
@@ -70,7 +73,7 @@ def test_without_any_pair_dice_is_exactly_zero_with_a_gradient_that_is_a_number(
     case.supervised = torch.zeros(4, 3, dtype=torch.bool)
     sums = case.sums()
     assert sums.dice.item() == 0.0
-    combine(sums, sums.pairs, sums.labels, SETTINGS).backward()
+    combine(sums, case.counts(), SETTINGS).backward()
     assert torch.equal(case.maps.grad, torch.zeros_like(case.maps))
     assert bool(torch.isfinite(case.logits.grad).all())
     assert case.logits.grad.abs().max() > 0
@@ -80,7 +83,7 @@ def test_without_any_label_the_cross_entropy_is_zero():
     case = Case()
     case.labels = torch.full((4, 3), NAN)
     sums = case.sums()
-    loss = combine(sums, sums.pairs, sums.labels, SETTINGS)
+    loss = combine(sums, case.counts(), SETTINGS)
     assert loss.item() == pytest.approx(0.3 * sums.dice.item() / 4)
     loss.backward()
     assert torch.equal(case.logits.grad, torch.zeros_like(case.logits))
@@ -88,7 +91,7 @@ def test_without_any_label_the_cross_entropy_is_zero():
 
 def test_the_objective_weighs_the_two_means():
     sums = Case().sums()
-    loss = combine(sums, sums.pairs, sums.labels, SETTINGS)
+    loss = combine(sums, Case().counts(), SETTINGS)
     expected = 0.3 * sums.dice.item() / 4 + 0.7 * sums.label.item() / 10
     assert loss.item() == pytest.approx(expected, rel=1e-6)
 
@@ -96,7 +99,7 @@ def test_the_objective_weighs_the_two_means():
 def test_labels_only_ignores_the_regions():
     case = Case()
     sums = case.sums(ObjectiveSettings(seg_weight=0.0))
-    combine(sums, sums.pairs, sums.labels, ObjectiveSettings(seg_weight=0.0)).backward()
+    combine(sums, case.counts(), ObjectiveSettings(seg_weight=0.0)).backward()
     assert case.maps.grad is None or case.maps.grad.abs().max() == 0
 
 
@@ -104,10 +107,10 @@ def test_labels_only_ignores_the_regions():
 def test_parts_of_a_batch_add_up_to_the_whole(cut):
     whole, parts = Case(), Case()
     sums = whole.sums()
-    total = combine(sums, sums.pairs, sums.labels, SETTINGS)
+    total = combine(sums, whole.counts(), SETTINGS)
     total.backward()
     losses = [
-        combine(parts.sums(rows=rows), sums.pairs, sums.labels, SETTINGS)
+        combine(parts.sums(rows=rows), whole.counts(), SETTINGS)
         for rows in (slice(0, cut), slice(cut, 4))
     ]
     sum(losses).backward()

@@ -27,6 +27,8 @@ from tests.tiny import FINDINGS, SIZE, run_config, write_bert, write_data, write
 BATCHES = 3
 """13 training films in batches of at most 5."""
 STILL = ("rotate=0", "shift=0", "scale=0", "intensity=0", "dropout=0")
+MINING = ("seg_weight=0.2", "mining_weight=0.7", "external_weight=0.5")
+CONTRAST = ("seg_weight=0", "contrastive=true", "contrastive_weight=0.8")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def place(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     write_vit(folder / "vit")
     write_bert(folder / "bert")
-    write_data(folder / "data")
+    write_data(folder / "data", texts=True)
     return folder
 
 
@@ -184,6 +186,8 @@ def test_a_killed_training_goes_on_from_its_last_evaluation(whole, place, tmp_pa
     [
         ["schedule=cyclic"],
         ["schedule=interleaved", "head=prior", "evaluate_every=2"],
+        [*MINING, "query_context=joint"],
+        [*CONTRAST],
         ["image_encoder=efficientnet-lite0", "frozen_layers=5", "epochs=2", "batch_size=7"],
         ["image_encoder=efficientnet-lite0", "frozen_layers=0", "epochs=2", "batch_size=7"],
     ],
@@ -444,14 +448,18 @@ def assert_same_losses(first: Path, second: Path) -> None:
     rows = list(zip(history(first), history(second), strict=True))
     assert rows
     for one, other in rows:
-        for column in ("loss", "dice_loss", "label_loss"):
+        losses = [column for column in one if column.endswith("loss")]
+        assert len(losses) >= 3
+        for column in losses:
             assert float(one[column]) == pytest.approx(float(other[column]), abs=1e-5)
 
 
-@pytest.mark.parametrize("schedule", ["joint", "cyclic"])
-def test_micro_batches_add_up_to_the_batch(place, tmp_path, schedule):
+@pytest.mark.parametrize(
+    "assignments", [["schedule=joint"], ["schedule=cyclic"], [*MINING]], ids=",".join
+)
+def test_micro_batches_add_up_to_the_batch(place, tmp_path, assignments):
     # batches of 5 and 4 in micro-batches of 1 and 2
-    shared = [*STILL, f"schedule={schedule}", "lr=1e-3", "evaluate_every=4"]
+    shared = [*STILL, *assignments, "lr=1e-3", "evaluate_every=4"]
     train(configure(place, shared), tmp_path / "one", report=quiet)
     train(configure(place, [*shared, "accumulate=3"]), tmp_path / "three", report=quiet)
     assert largest_difference(tmp_path / "one", tmp_path / "three") < 1e-5
@@ -472,7 +480,13 @@ for name in sys.argv[3:]:
 
 def test_two_processes_train_as_one(place, tmp_path):
     shared = [*STILL, "lr=1e-3", "epochs=3", "weight_decay=0.3"]
-    variants = {"joint": ["schedule=joint"], "cyclic": ["schedule=cyclic", "accumulate=2"]}
+    variants = {
+        "joint": ["schedule=joint"],
+        "cyclic": ["schedule=cyclic", "accumulate=2"],
+        "mining": [*MINING, "accumulate=2"],
+        "contrast": [*CONTRAST],
+        "everything": [*CONTRAST, *MINING],
+    }
     for name, assignments in variants.items():
         train(configure(place, [*shared, *assignments]), tmp_path / f"{name}-one", report=quiet)
         config = configure(place, [*shared, *assignments, "devices=2"])
@@ -571,6 +585,47 @@ def test_evaluations_come_every_so_many_epochs_and_at_the_end(place, tmp_path):
     out = tmp_path / "run"
     train(configure(place, ["epochs=5", "evaluate_every=2"]), out, report=quiet)
     assert [row["epoch"] for row in history(out)] == ["2", "4", "5"]
+
+
+@pytest.mark.parametrize(
+    ("assignments", "added"),
+    [
+        ([*MINING], ("mining_loss", "external_loss")),
+        ([*CONTRAST, "watch_test=true"], ("contrastive_loss",)),
+    ],
+)
+def test_history_shows_the_added_terms_where_they_are_used(place, tmp_path, assignments, added):
+    config = configure(place, [*assignments, "epochs=2"])
+    train(config, tmp_path / "run", report=quiet)
+    oracle = loop.ORACLE_COLUMNS if "watch_test=true" in assignments else ()
+    objective = config.settings.objective
+    for row in history(tmp_path / "run"):
+        assert tuple(row) == (*HISTORY_COLUMNS, *added, *oracle)
+        total = objective.seg_weight * float(row["dice_loss"])
+        total += (1 - objective.seg_weight) * float(row["label_loss"])
+        for column in added:
+            assert float(row[column]) > 0
+            weight = getattr(objective, column.replace("_loss", "_weight"))
+            total += weight * float(row[column])
+        assert float(row["loss"]) == pytest.approx(total, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "by_dice"),
+    [(["seg_weight=0", "mining_weight=1"], False), (["seg_weight=0", "external_weight=1"], True)],
+)
+def test_regions_choose_the_epoch_only_where_they_teach(
+    place, tmp_path, monkeypatch, assignments, by_dice
+):
+    validate, dices = loop.validate, [0.1, 0.5]
+
+    def instead(*arguments):
+        return validate(*arguments)._replace(auc=0.5, dice=dices.pop(0))
+
+    monkeypatch.setattr(loop, "validate", instead)
+    train(configure(place, [*assignments, "epochs=2"]), tmp_path / "run", report=quiet)
+    best = [row["best"] == "1" for row in history(tmp_path / "run")]
+    assert best == [True, by_dice]
 
 
 def test_labels_alone_leave_heads_and_dice_aside(place, tmp_path):

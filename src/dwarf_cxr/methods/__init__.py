@@ -2,7 +2,7 @@
 
 from dwarf_cxr.config import MethodSettings
 from dwarf_cxr.errors import ConfigError
-from dwarf_cxr.methods import classifier, devide, direct, dwarf, dwarf_prior, gain, kad
+from dwarf_cxr.methods import classifier, devide, direct, dwarf, dwarf_prior, gain, gain_am, kad
 from dwarf_cxr.methods.method import Method
 
 METHODS: tuple[Method, ...] = (
@@ -10,6 +10,7 @@ METHODS: tuple[Method, ...] = (
     dwarf_prior.METHOD,
     classifier.METHOD,
     gain.METHOD,
+    gain_am.METHOD,
     direct.METHOD,
     kad.METHOD,
     devide.METHOD,

@@ -24,6 +24,8 @@ ARCHITECTURE = (
     "positions",
 )
 """Settings that the weights fix; the others are the method's to choose."""
+OWN_PARTS = ("heads.", "prompt_features", "log_scale")
+"""What a model does not take over as it is: of its findings, or of pretraining alone."""
 
 
 def load_initial(folder: Path) -> VisionLanguageClassifier:
@@ -97,12 +99,10 @@ def classifier_from(
             f"give {model.grid}; prepare the data with --size {initial.image_size}"
         )
     taken = {
-        key: value
-        for key, value in initial.state_dict().items()
-        if not key.startswith(("heads.", "prompt_features"))
+        key: value for key, value in initial.state_dict().items() if not key.startswith(OWN_PARTS)
     }
     missing, unexpected = model.load_state_dict(taken, strict=False)
-    strange = [key for key in missing if not key.startswith(("heads.", "prompt_features"))]
+    strange = [key for key in missing if not key.startswith(OWN_PARTS)]
     if strange or unexpected:
         raise ConfigError(
             f"the initial model does not fit: missing {strange}, unexpected {unexpected}"

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -25,12 +26,17 @@ def starter_text_folder() -> Path:
     return Path(package.origin).parent / "model"
 
 
+PROMPT_BATCH = 32
+"""Texts that the encoder reads at once."""
+
+
 @torch.no_grad()
 def encode_prompts(text_encoder: str, prompts: Sequence[str]) -> Float[Tensor, "prompt width"]:
     """One vector per prompt from the BERT that the setting `text_encoder` names.
 
     A sentence-transformers folder (the starter) is read as it was trained: the mean over tokens,
-    of length 1. Any other BERT, Med-KEBERT for one, gives its pooler's output, as in KAD.
+    of length 1. Any other BERT, Med-KEBERT for one, gives its pooler's output, as in KAD. A text
+    longer than the encoder reads, such as a long report, is cut at its end.
 
     Raises:
         ConfigError: no such folder, or it does not hold a BERT with its tokeniser.
@@ -67,20 +73,35 @@ def encode_prompts(text_encoder: str, prompts: Sequence[str]) -> Float[Tensor, "
             f"text_encoder = {folder}: weights are missing: {sorted(info['missing_keys'])}"
         )
     bert.eval()
-    batch = tokenizer(list(prompts), padding=True, truncation=True, return_tensors="pt")
-    for prompt, ids in zip(prompts, batch["input_ids"], strict=True):
+    # a folder without a tokenizer_config.json does not say how much the BERT reads
+    longest = min(tokenizer.model_max_length, bert.config.max_position_embeddings)
+
+    def encode(part: Sequence[str]) -> Tensor:
+        batch = tokenizer(
+            list(part), padding=True, truncation=True, max_length=longest, return_tensors="pt"
+        )
+        _refuse_unknown_words(part, batch["input_ids"], tokenizer, folder)
+        output = bert(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        if not mean_pooling:
+            return output.pooler_output
+        visible = batch["attention_mask"][..., None].float()
+        means = (output.last_hidden_state * visible).sum(dim=1) / visible.sum(dim=1)
+        return torch.nn.functional.normalize(means, dim=-1)
+
+    starts = range(0, len(prompts), PROMPT_BATCH)
+    return torch.cat([encode(prompts[start : start + PROMPT_BATCH]) for start in starts])
+
+
+def _refuse_unknown_words(
+    prompts: Sequence[str], token_ids: Tensor, tokenizer: Any, folder: Path
+) -> None:
+    for prompt, ids in zip(prompts, token_ids, strict=True):
         words = set(ids.tolist()) - set(tokenizer.all_special_ids)
         if not words:
             raise CheckpointError(
                 f"text_encoder = {folder}: its tokeniser knows no word of {prompt!r}; "
                 "is its vocab.txt complete?"
             )
-    output = bert(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
-    if not mean_pooling:
-        return output.pooler_output
-    visible = batch["attention_mask"][..., None].float()
-    means = (output.last_hidden_state * visible).sum(dim=1) / visible.sum(dim=1)
-    return torch.nn.functional.normalize(means, dim=-1)
 
 
 def _uses_mean_pooling(folder: Path) -> bool:

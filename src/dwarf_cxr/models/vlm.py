@@ -1,12 +1,14 @@
 """The vision-language classifier: encoders, query decoder and disease heads put together."""
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -20,6 +22,9 @@ from dwarf_cxr.models.outputs import MapDomain, ModelCard, Origin, Outputs, Pred
 from dwarf_cxr.models.text_encoders import encode_prompts
 
 PREDICT_BATCH = 32
+
+LOG_SCALE_START = math.log(1 / 0.07)
+"""CLIP's temperature of .07, by which similarities of image and text are divided at the start."""
 
 
 class VisionLanguageClassifier(nn.Module):
@@ -72,6 +77,9 @@ class VisionLanguageClassifier(nn.Module):
         self.dropout = nn.Dropout(settings.dropout)
         self.score = nn.Linear(settings.width, 1)
         self.heads = build_heads(settings.head, len(self.findings), self.grid, generator)
+        self.log_scale = (
+            nn.Parameter(torch.tensor(LOG_SCALE_START)) if settings.contrastive else None
+        )
         self._initialise(generator)
 
     @torch.no_grad()
@@ -101,7 +109,8 @@ class VisionLanguageClassifier(nn.Module):
 
         Returns:
             Logits (B, C), maps (B, C, h, w); extras "attention" (B, C, h, w), the raw simplex, and
-            for `dwarf-prior` "prior" (C, h, w) and "evidence" (B, C, h, w), both in [0, 1].
+            for `dwarf-prior` "prior" (C, h, w) and "evidence" (B, C, h, w), both in [0, 1]; with
+            `contrastive` also "image_vector" (B, width) of length 1, the mean projected token.
         """
         asked = list(range(len(self.findings)) if findings is None else findings)
         text = self.prompt_features[asked] if prompts is None else prompts
@@ -110,9 +119,8 @@ class VisionLanguageClassifier(nn.Module):
             everything = self.prompt_features.clone()
             everything[asked] = text
             text = everything
-        tokens = self.image_projection(self.image_encoder(images))
-        if self.positions is not None:
-            tokens = tokens + self.positions
+        projected = self.image_projection(self.image_encoder(images))
+        tokens = projected if self.positions is None else projected + self.positions
         decoded, attention, scores = self.decoder(
             self.text_projection(text), tokens, context, self.settings.map_layers
         )
@@ -124,6 +132,8 @@ class VisionLanguageClassifier(nn.Module):
         heads = [self.heads[index] for index in asked]
         refined = torch.stack([head(raw[:, row]) for row, head in enumerate(heads)], dim=1)
         extras = {"attention": attention.unflatten(-1, self.grid)}
+        if self.settings.contrastive:
+            extras["image_vector"] = F.normalize(projected.mean(dim=1), dim=-1)
         if all(isinstance(head, PriorEvidenceHead) for head in heads):
             evidence = [head.evidence(raw[:, row]) for row, head in enumerate(heads)]  # type: ignore[operator]
             extras["evidence"] = torch.stack(evidence, dim=1).sigmoid().unflatten(-1, self.grid)
@@ -184,6 +194,10 @@ class VisionLanguageClassifier(nn.Module):
             for one in words
         ]
         return torch.stack(rows)
+
+    def text_vectors(self, features: Float[Tensor, "text d"]) -> Float[Tensor, "text width"]:
+        """Vectors of length 1, to compare with `image_vector`, of a text encoder's `features`."""
+        return F.normalize(self.text_projection(features), dim=-1)
 
     @torch.inference_mode()
     def predict(

@@ -1,4 +1,4 @@
-"""The objective of a step: seg_weight · Dice + (1 - seg_weight) · cross-entropy."""
+"""The objective of a step, from the sums of its terms: equation 4 and what methods add to it."""
 
 from typing import NamedTuple
 
@@ -13,12 +13,36 @@ from dwarf_cxr.objectives.suppressed_dice import suppressed_dice_loss
 
 
 class LossSums(NamedTuple):
-    """Sums over a part of a batch, with the counts that turn them into means of the whole."""
+    """Sums over a part of a batch; a term that is not used is 0."""
 
     dice: Float[Tensor, ""]
-    pairs: Float[Tensor, ""]
     label: Float[Tensor, ""]
+    mining: Float[Tensor, ""]
+    external: Float[Tensor, ""]
+    contrastive: Float[Tensor, ""]
+
+
+class LossCounts(NamedTuple):
+    """How many terms each sum has; those of the whole batch turn the sums into means."""
+
+    pairs: Float[Tensor, ""]
+    """Present findings that carry a region: Dice and external terms."""
     labels: Float[Tensor, ""]
+    """Assessed labels."""
+    present: Float[Tensor, ""]
+    """Present findings, each with its erased film."""
+    captioned: Float[Tensor, ""]
+    """Films with a text."""
+
+
+def loss_counts(
+    labels: Float[Tensor, "batch finding"],
+    supervised: Bool[Tensor, "batch finding"],
+    captioned: Bool[Tensor, "batch"],
+) -> LossCounts:
+    """The counts of a batch, or of a part of it."""
+    counted = (supervised, ~torch.isnan(labels), labels == 1, captioned)
+    return LossCounts(*(true.sum().to(labels.dtype) for true in counted))
 
 
 def loss_sums(
@@ -40,8 +64,7 @@ def loss_sums(
         regions: true shares in [0, 1].
     """
     size = regions.shape[-1]
-    # augmentation can move a region off the film; its target would be empty
-    supervised = supervised & (regions.sum(dim=(-2, -1)) > 0)
+    supervised = on_the_film(supervised, regions)
     if settings.seg_weight > 0 and bool(supervised.any()):
         upsampled = F.interpolate(
             maps[supervised][:, None], (size, size), mode="bilinear", align_corners=False
@@ -52,21 +75,33 @@ def loss_sums(
         ).sum()
     else:
         dice = maps.sum() * 0
-    return LossSums(
-        dice,
-        supervised.sum().to(logits.dtype),
-        label_loss(logits, labels, positive_weight).sum(),
-        (~torch.isnan(labels)).sum().to(logits.dtype),
-    )
+    none = logits.new_zeros(())
+    return LossSums(dice, label_loss(logits, labels, positive_weight).sum(), none, none, none)
 
 
-def combine(
-    sums: LossSums, pairs: Tensor, labels: Tensor, settings: ObjectiveSettings
-) -> Float[Tensor, ""]:
-    """The objective from sums and the counts of the whole batch (paper, equation 4).
+def on_the_film(
+    supervised: Bool[Tensor, "batch finding"], regions: Float[Tensor, "batch finding H W"]
+) -> Bool[Tensor, "batch finding"]:
+    """`supervised` less the regions that augmentation moved off the film: empty targets."""
+    return supervised & (regions.sum(dim=(-2, -1)) > 0)
 
-    Where no pair carries a region, only the cross-entropy's term remains, with its weight.
+
+def combine(sums: LossSums, counts: LossCounts, settings: ObjectiveSettings) -> Float[Tensor, ""]:
+    """The objective from sums and the counts of the whole batch.
+
+    seg_weight · Dice + (1 - seg_weight) · cross-entropy (paper, equation 4), plus GAIN's
+    mining_weight · L_am + external_weight · L_e, plus contrastive_weight · InfoNCE. A term without
+    any pair, label or text is 0; the weights of the others do not change.
     """
-    dice = sums.dice / pairs.clamp(min=1)
-    label = sums.label / labels.clamp(min=1)
-    return settings.seg_weight * dice + (1 - settings.seg_weight) * label
+    dice = sums.dice / counts.pairs.clamp(min=1)
+    label = sums.label / counts.labels.clamp(min=1)
+    mining = sums.mining / counts.present.clamp(min=1)
+    external = sums.external / counts.pairs.clamp(min=1)
+    contrastive = sums.contrastive / counts.captioned.clamp(min=1)
+    return (
+        settings.seg_weight * dice
+        + (1 - settings.seg_weight) * label
+        + settings.mining_weight * mining
+        + settings.external_weight * external
+        + settings.contrastive_weight * contrastive
+    )

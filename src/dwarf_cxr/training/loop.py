@@ -36,10 +36,18 @@ from dwarf_cxr.models.checkpoint import save_model
 from dwarf_cxr.models.heads import PriorEvidenceHead
 from dwarf_cxr.models.initial import classifier_from, load_initial
 from dwarf_cxr.models.vlm import VisionLanguageClassifier, build_classifier
-from dwarf_cxr.objectives.combined import LossSums, combine, loss_sums
+from dwarf_cxr.objectives.combined import LossCounts, LossSums, combine, loss_counts
+from dwarf_cxr.objectives.contrastive import NO_TEXT
 from dwarf_cxr.objectives.label_loss import positive_weights
 from dwarf_cxr.progress import Report
 from dwarf_cxr.training.augmentation import apply_changes, draw_changes
+from dwarf_cxr.training.captions import Captions
+from dwarf_cxr.training.losses import (
+    CaptionBatch,
+    TrainingLoss,
+    added_loss_columns,
+    mean_losses,
+)
 from dwarf_cxr.training.optimisation import build_optimizer, rate_factor, set_rates
 from dwarf_cxr.training.schedules import active_findings
 from dwarf_cxr.training.state import Progress, load_state, save_state
@@ -126,7 +134,7 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
                 0,
                 settings.epochs,
             )
-    elif objective.seg_weight > 0 and not data.has_region()[train_indices].any():
+    elif objective.supervises_maps and not data.has_region()[train_indices].any():
         report(
             "warning: no training image has a region: the maps are not trained, only the scores; "
             "the method for such data is classifier",
@@ -146,18 +154,25 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
         )
     train_prior = mean_coverage(supervising, train_indices)
     _start_from_prior(model, train_prior)
+    captions = (
+        Captions.of(data, train_indices, config.settings.model.text_encoder)
+        if objective.contrastive_weight > 0
+        else None
+    )
+    positive_weight = positive_weights(
+        torch.from_numpy(data.labels[train_indices]), objective.positive_weight_cap
+    )
     optimizer = build_optimizer(model, settings)
-    wrapped, optimizer = fabric.setup(model, optimizer)
+    loss, optimizer = fabric.setup(
+        TrainingLoss(model, objective, positive_weight, fabric), optimizer
+    )
     # after the set-up: the moments go where the parameters are
     progress = load_state(out / "last", model, optimizer) if _has_state(out) else Progress()
     fabric.barrier()
     scorer = QuickScorer(data, val_indices)
     watcher = QuickScorer(data, data.indices("test")) if settings.watch_test else None
-    columns = HISTORY_COLUMNS + (ORACLE_COLUMNS if watcher else ())
+    columns = HISTORY_COLUMNS + added_loss_columns(objective) + (ORACLE_COLUMNS if watcher else ())
     targets = RegionTargets.of(supervising, train_indices, objective.map_size)
-    weights = positive_weights(
-        torch.from_numpy(data.labels[train_indices]), objective.positive_weight_cap
-    ).to(fabric.device)
 
     batches = math.ceil(len(train_indices) / settings.batch_size)
     shares = settings.devices * settings.accumulate
@@ -184,13 +199,13 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
                 set_rates(optimizer, rate_factor(settings, progress.step, steps))
                 totals = _step(
                     fabric,
-                    wrapped,
+                    loss,
                     optimizer,
                     data,
                     targets,
+                    captions,
                     chosen,
                     findings,
-                    weights,
                     config,
                     progress.step,
                 )
@@ -220,7 +235,7 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
                 continue
             if fabric.global_rank == 0:
                 validation = validate(model, scorer)
-                score = validation.score(objective.seg_weight > 0)
+                score = validation.score(objective.supervises_maps)
                 best = score is not None and (
                     progress.best_score is None or score > progress.best_score
                 )
@@ -248,7 +263,7 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
                         for index in _findings_of(config, progress.step - 1, batches)
                     ),
                     "lr": settings.lr * rate_factor(settings, progress.step - 1, steps),
-                    **_means(progress, objective.seg_weight),
+                    **mean_losses(progress.sums, objective),
                     "val_auc": validation.auc,
                     "val_dice": validation.dice,
                     "val_hit_rate": validation.hit_rate,
@@ -277,20 +292,21 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
 
 def _step(
     fabric: Fabric,
-    model: torch.nn.Module,
+    loss: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     data: PreparedData,
     targets: RegionTargets,
+    captions: Captions | None,
     chosen: np.ndarray,
     findings: tuple[int, ...],
-    weights: torch.Tensor,
     config: RunConfig,
     step: int,
-) -> LossSums | None:
+) -> tuple[LossSums, LossCounts] | None:
     """One optimiser step on this process's share of a batch.
 
-    Losses are divided by the counts of the whole batch, and DDP's averaging over processes is
-    undone, so that the gradient is the one that a single process would compute.
+    `loss` is a `TrainingLoss`. Its sums are divided by the counts of the whole batch, and DDP's
+    averaging over processes is undone, so that the gradient is the one that a single process would
+    compute.
 
     Returns:
         Sums and counts over the whole batch; None if the step was skipped as not finite.
@@ -303,10 +319,10 @@ def _step(
 
     mine = _shares(len(chosen), fabric.world_size)[fabric.global_rank]
     batch = load_batch(data, targets, chosen, findings)
-    pairs = batch.supervised.sum().float().to(fabric.device)
-    labels = (~torch.isnan(batch.labels)).sum().float().to(fabric.device)
-    active = list(findings)
-    totals = [torch.zeros((), device=fabric.device) for _ in range(2)]
+    texts = captions.texts[chosen] if captions else torch.full((len(chosen),), NO_TEXT)
+    counted = loss_counts(batch.labels, batch.supervised, texts != NO_TEXT)
+    counts = LossCounts(*(count.to(fabric.device) for count in counted))
+    totals = torch.zeros(len(LossSums._fields), device=fabric.device)
     parts = _shares(mine.stop - mine.start, settings.accumulate)
     optimizer.zero_grad()
     for number, part in enumerate(parts):
@@ -316,31 +332,34 @@ def _step(
             in_unit_range(batch.shares[rows].to(fabric.device)),
             type(changes)(*(change.to(fabric.device) for change in changes.rows(rows))),
         )
-        with fabric.no_backward_sync(model, enabled=number < len(parts) - 1):
-            prediction = model(images, active)
-            sums = loss_sums(
-                prediction.logits.float(),
-                prediction.maps.float(),
+        said = None
+        if captions is not None:
+            said = CaptionBatch(
+                texts[rows].to(fabric.device),
+                captions.features(texts[rows]).to(fabric.device),
+                largest_share=math.ceil(len(chosen) / fabric.world_size),
+            )
+        with fabric.no_backward_sync(loss, enabled=number < len(parts) - 1):
+            sums = loss(
+                images,
+                findings,
                 batch.labels[rows].to(fabric.device),
                 regions,
                 batch.supervised[rows].to(fabric.device),
-                weights[active],
-                objective,
+                said,
             )
-            fabric.backward(combine(sums, pairs, labels, objective) * fabric.world_size)
-        totals[0] += sums.dice.detach()
-        totals[1] += sums.label.detach()
+            fabric.backward(combine(sums, counts, objective) * fabric.world_size)
+        totals += torch.stack(sums).detach()
 
-    dice, label = (fabric.all_reduce(total, reduce_op="sum") for total in totals)
-    norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
-    if not bool(torch.isfinite(norm) & torch.isfinite(dice) & torch.isfinite(label)):
+    totals = fabric.all_reduce(totals, reduce_op="sum")
+    moving = [p for p in loss.parameters() if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm([p.grad for p in moving if p.grad is not None])
+    if not bool(torch.isfinite(norm) & torch.isfinite(totals).all()):
         optimizer.zero_grad()
         return None
-    torch.nn.utils.clip_grads_with_norm_(
-        [p for p in model.parameters() if p.grad is not None], settings.clip, norm
-    )
+    torch.nn.utils.clip_grads_with_norm_(moving, settings.clip, norm)
     optimizer.step()
-    return LossSums(dice, pairs, label, labels)
+    return LossSums(*totals), counts
 
 
 def _refuse_nothing_to_learn(data: PreparedData, train_indices: np.ndarray) -> None:
@@ -441,7 +460,9 @@ def _shares(count: int, parts: int) -> list[slice]:
     return [slice(begin, end) for begin, end in itertools.pairwise(edges)]
 
 
-def _record(progress: Progress, totals: LossSums | None, bad_steps_allowed: int) -> None:
+def _record(
+    progress: Progress, totals: tuple[LossSums, LossCounts] | None, bad_steps_allowed: int
+) -> None:
     if totals is None:
         progress.bad_steps += 1
         if progress.bad_steps >= bad_steps_allowed:
@@ -451,18 +472,9 @@ def _record(progress: Progress, totals: LossSums | None, bad_steps_allowed: int)
             )
         return
     progress.bad_steps = 0
-    for name, value in totals._asdict().items():
+    sums, counts = totals
+    for name, value in (sums._asdict() | counts._asdict()).items():
         progress.sums[name] = progress.sums.get(name, 0.0) + float(value)
-
-
-def _means(progress: Progress, seg_weight: float) -> dict[str, float | None]:
-    sums = progress.sums
-    if not sums:
-        return {"loss": None, "dice_loss": None, "label_loss": None}
-    dice = sums["dice"] / sums["pairs"] if sums["pairs"] else None
-    label = sums["label"] / max(sums["labels"], 1)
-    loss = seg_weight * (dice or 0.0) + (1 - seg_weight) * label
-    return {"loss": loss, "dice_loss": dice, "label_loss": label}
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from dwarf_cxr.config import RegionSource, RunConfig, with_overrides
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.files import sha256_of
 from dwarf_cxr.findings import select
-from dwarf_cxr.methods import find_method
+from dwarf_cxr.methods import Method, find_method
 from dwarf_cxr.models.checkpoint import load_model, model_folder
 from dwarf_cxr.models.initial import refuse_other_architecture, settings_from
 from dwarf_cxr.models.vlm import VisionLanguageClassifier
@@ -21,7 +21,7 @@ from dwarf_cxr.training.zero_shot import write_zero_shot_run
 
 
 def make_config(
-    method: str,
+    method: str | Method,
     data: Path,
     *,
     findings: Sequence[str] | None = None,
@@ -32,7 +32,7 @@ def make_config(
     settings_file: Path | None = None,
     assignments: Sequence[str] = (),
 ) -> RunConfig:
-    """The configuration of a run.
+    """The configuration of a run of a method of `dwarf train`, by its name, or of another.
 
     Args:
         init: a run or model folder to start from; its architecture replaces the method's.
@@ -41,7 +41,8 @@ def make_config(
         ConfigError: unknown method, finding or setting, or settings that contradict each other.
         DataError: `data` is not a prepared data set.
     """
-    settings = find_method(method).settings
+    chosen_method = find_method(method) if isinstance(method, str) else method
+    settings = chosen_method.settings
     initial = None if init is None else load_model(init)
     if isinstance(initial, VisionLanguageClassifier):
         model = settings_from(initial, settings.model)
@@ -56,7 +57,7 @@ def make_config(
     prepared = PreparedData.open(data)
     chosen = prepared.findings if findings is None else findings
     return RunConfig(
-        method=method,
+        method=chosen_method.name,
         findings=select(chosen, prepared.findings, where=f"--findings on {data}"),
         data=str(data),
         data_fingerprint=prepared.fingerprint,
@@ -74,7 +75,7 @@ def make_config(
 
 
 def start_training(
-    method: str,
+    method: str | Method,
     data: Path,
     out: Path,
     *,
@@ -104,7 +105,8 @@ def start_training(
         settings_file=settings_file,
         assignments=assignments,
     )
-    if find_method(method).zero_shot:
+    chosen = find_method(method) if isinstance(method, str) else method
+    if chosen.zero_shot:
         write_zero_shot_run(config, out, report=report)
     else:
         train(config, out, resume=resume, report=report)
