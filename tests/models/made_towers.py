@@ -72,7 +72,7 @@ def make_tower(family: str, seed: int = 5):
         model = hf.SiglipVisionModel(hf.SiglipVisionConfig(**wide))
     with torch.no_grad():  # as they start, tokens hardly differ and positions hardly matter
         for parameter in model.parameters():
-            if parameter.ndim:
+            if parameter.numel() > 1:
                 parameter += 0.1 * torch.randn(parameter.shape)
     return model.eval()
 
@@ -82,6 +82,30 @@ def write_tower(folder: Path, family: str, processor: dict | None = None) -> Pat
     make_tower(family).save_pretrained(folder)
     if processor is not None:
         (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    return folder
+
+
+def write_both_towers(folder: Path, family: str) -> Path:
+    """ "clip" or "siglip" with a tokeniser that knows `WORDS`, in `folder`."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    write_tower(folder, family)
+    special = ["<pad>", "<unk>", "<start>", "<end>"]
+    vocabulary = {word: number for number, word in enumerate([*special, *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<start> $A <end>", special_tokens=[("<start>", 2), ("<end>", 3)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        bos_token="<start>",
+        eos_token="<end>",
+    ).save_pretrained(folder)
     return folder
 
 

@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from dwarf_cxr.errors import ConfigError
+from dwarf_cxr.errors import CheckpointError, ConfigError
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 """`org/name`, as the hub spells it."""
@@ -88,3 +89,27 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bar:
             logging.enable_progress_bar()
+
+
+def load_tokenizer(where: str, folder: Path) -> Any:
+    """The tokeniser of a folder.
+
+    Args:
+        where: what names the folder, for the message.
+
+    Raises:
+        ConfigError: it needs a package that is not installed.
+        CheckpointError: the folder has none, or a damaged one.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        with quiet():
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except ImportError as fault:
+        raise ConfigError(
+            f"{where}: its tokeniser needs another package ({fault}); SigLIP's first version needs "
+            "'pip install sentencepiece'"
+        ) from None
+    except Exception as fault:  # the tokenizers library raises plain Exception on damaged files
+        raise CheckpointError(f"{where}: its tokeniser cannot be read: {fault}") from None

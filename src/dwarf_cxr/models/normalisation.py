@@ -5,6 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
 from dwarf_cxr.errors import ConfigError
 
 
@@ -22,6 +26,31 @@ class Normalisation(NamedTuple):
     def of(cls, description: dict[str, Sequence[float]]) -> "Normalisation":
         """What `describe` recorded."""
         return cls(tuple(description["mean"]), tuple(description["std"]))
+
+
+class GreyToChannels(nn.Module):
+    """Grey images in [0, 1] to the normalised channels that a pretrained model expects."""
+
+    def __init__(self, normalisation: Normalisation, channels: int) -> None:
+        """Raises ConfigError where the normalisation is of another number of channels."""
+        super().__init__()
+        self.channels = channels
+        self.mean: Tensor
+        self.std: Tensor
+        for name, values in zip(("mean", "std"), normalisation, strict=True):
+            if len(values) not in (1, channels):
+                raise ConfigError(
+                    f"the model takes {channels} channels, its image processor gives a {name} for "
+                    f"{len(values)}"
+                )
+            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
+
+    def forward(
+        self, images: Float[Tensor, "batch height width"]
+    ) -> Float[Tensor, "batch channel height width"]:
+        """(pixel - mean) / std in every channel."""
+        normalised = (images[:, None] - self.mean) / self.std
+        return normalised.expand(-1, self.channels, -1, -1)
 
 
 HALF = Normalisation((0.5,), (0.5,))
