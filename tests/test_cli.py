@@ -14,7 +14,17 @@ from typer.testing import CliRunner
 from dwarf_cxr import __version__
 from dwarf_cxr.cli import app
 
-COMMANDS = ("methods", "train", "evaluate", "compare", "predict", "demo", "data", "export")
+COMMANDS = (
+    "methods",
+    "train",
+    "pretrain",
+    "evaluate",
+    "compare",
+    "predict",
+    "demo",
+    "data",
+    "export",
+)
 
 
 def dwarf(*words: str | Path | int) -> subprocess.CompletedProcess[str]:
@@ -30,7 +40,9 @@ def test_help_names_every_command():
         assert command in result.output
 
 
-@pytest.mark.parametrize("command", [["data", "prepare"], ["train"], ["evaluate"], ["compare"]])
+@pytest.mark.parametrize(
+    "command", [["data", "prepare"], ["train"], ["pretrain"], ["evaluate"], ["compare"]]
+)
 def test_every_command_has_help(command):
     result = CliRunner().invoke(app, [*command, "--help"])
     assert result.exit_code == 0

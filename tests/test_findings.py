@@ -1,5 +1,6 @@
 import pytest
 
+from dwarf_cxr.data import chest_det, chexpert_boxes, covid, nih, openi, rsna, vindr
 from dwarf_cxr.errors import ConfigError
 from dwarf_cxr.findings import (
     CHESTX_DET_4,
@@ -58,8 +59,37 @@ def test_subsets_are_subsets():
     assert set(CHEXPERT_BOXED_9) < set(CHEXPERT_13)
 
 
-def test_every_finding_is_described_and_every_synonym_leads_to_one():
+READERS = {
+    "nih": nih.NAMES.values(),
+    "chestx-det": chest_det.NAMES.values(),
+    "vindr": vindr.NAMES.values(),
+    "vindr by its lists": [vindr.NAMES[name] for name in (*vindr.LOCAL_22, *vindr.GLOBAL_5)],
+    "chexlocalize": CHEXPERT_13,
+    "chexpert-boxes": chexpert_boxes.NAMES.values(),
+    "rsna": (rsna.FINDING,),
+    "openi": openi.FINDINGS,
+    "covid": covid.FINDINGS,
+    "synthetic": CHESTX_DET_13,
+}
+"""The findings that each reader of a public set gives."""
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_every_finding_that_a_reader_gives_is_described(reader):
+    assert not set(READERS[reader]) - set(DESCRIPTIONS)
+
+
+def test_a_description_is_a_sentence_of_its_own():
+    given = {name for names in READERS.values() for name in names}
+    assert set(DESCRIPTIONS) == given
+    assert len(set(DESCRIPTIONS.values())) == len(DESCRIPTIONS)
+    for sentence in DESCRIPTIONS.values():
+        assert 3 <= len(sentence.split()) <= 14
+        assert sentence[0].isupper()
+        assert not sentence.endswith(".")
+
+
+def test_synonyms_lead_to_known_findings():
     known = {name for names in SETS for name in names}
-    assert set(DESCRIPTIONS) == known
     assert set(SYNONYMS.values()) <= known
     assert not set(SYNONYMS) & known

@@ -56,6 +56,24 @@ class Uncertain(enum.StrEnum):
     PRESENT = "present"
 
 
+class PaperTable(enum.StrEnum):
+    """What `dwarf reproduce` reproduces."""
+
+    TABLE2 = "table2"
+    TABLE4 = "table4"
+    FIG3 = "fig3"
+    PROMPTS = "prompts"
+    ABLATIONS = "ablations"
+
+
+class PaperScale(enum.StrEnum):
+    """How large the trainings of `dwarf reproduce` are."""
+
+    PAPER = "paper"
+    STARTER = "starter"
+    TINY = "tiny"
+
+
 class Regions(enum.StrEnum):
     """Whose regions: clinicians', teachers', or teachers' where no clinician drew."""
 
@@ -562,6 +580,62 @@ def dicom_report(
 
 
 @app.command()
+def reproduce(
+    table: Annotated[PaperTable, typer.Argument(help="A table or figure of the paper.")],
+    data: Annotated[
+        list[Path],
+        typer.Option("--data", help="A folder that `data prepare` wrote; repeatable."),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Runs go to OUT/runs, the table to OUT/TABLE.csv and .html.")
+    ],
+    seeds: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Comma-separated.", show_default="0,1,2; 0 when tiny"),
+    ] = None,
+    scale: Annotated[
+        PaperScale, typer.Option(help="As the paper states it, on a CPU, or in a minute.")
+    ] = PaperScale.STARTER,
+    tiny: Annotated[bool, typer.Option("--tiny", help="The same as --scale tiny.")] = False,
+    set_: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--set", help="One setting for all rows; repeatable."),
+    ] = None,
+    only: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Only these rows, by name.", metavar="ROW,…"),
+    ] = None,
+    print_only: Annotated[
+        bool, typer.Option("--print-only", help="Train nothing: evaluate and show what is trained.")
+    ] = False,
+) -> None:
+    """Train and evaluate what a table of the paper compares, and set it beside its numbers.
+
+    What is done is not done again: the same command continues where it stopped.
+    """
+    import shlex
+
+    from dwarf_cxr.reproduce.command import reproduce as reproduce_table
+
+    if tiny and scale is not PaperScale.STARTER and scale is not PaperScale.TINY:
+        raise typer.BadParameter("give either --tiny or --scale")
+    with _shown_progress() as report:
+        shown = reproduce_table(
+            table.value,
+            data,
+            out,
+            scale=PaperScale.TINY.value if tiny else scale.value,
+            seeds=_numbers(seeds),
+            assignments=set_ or [],
+            only=_names(only),
+            print_only=print_only,
+            command=shlex.join(["dwarf", *sys.argv[1:]]),
+            report=report,
+        )
+    typer.echo(shown)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="The folder to write.")] = Path("demo"),
     films: Annotated[int, typer.Option(help="How many films to draw.")] = 700,
@@ -620,6 +694,15 @@ def _names(findings: str | None) -> tuple[str, ...] | None:
     if findings is None:
         return None
     return tuple(name.strip() for name in findings.split(",") if name.strip())
+
+
+def _numbers(seeds: str | None) -> tuple[int, ...] | None:
+    names = _names(seeds)
+    if names is None:
+        return None
+    if not names or not all(name.isdecimal() for name in names):
+        raise typer.BadParameter(f"--seeds {seeds}: give whole numbers from 0, as in 0,1,2")
+    return tuple(map(int, names))
 
 
 def _shown_progress():  # type: ignore[no-untyped-def]

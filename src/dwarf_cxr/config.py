@@ -95,6 +95,9 @@ class ObjectiveSettings(_Frozen):
     """Maps and regions are compared on a grid of this many cells a side."""
     positive_weight_cap: float = Field(default=10.0, ge=1)
     """A positive weighs negatives/positives of its finding, at most this; 1 is unweighted."""
+    region_cases: int | None = Field(default=None, gt=0)
+    """Train the maps on the regions of this many training images per finding, and withhold those of
+    the others, whose labels stay; None: on all. Which ones is drawn by the run's seed."""
     regions: RegionSource = "expert"
     """Which regions train the maps and make the train prior. Validation, thresholds and evaluation
     always go by the experts'."""

@@ -103,30 +103,47 @@ VOCABULARY = tuple(sorted({*CHESTX_DET_13, *NIH_14, *CHEXPERT_13}))
 """The shared findings: what data/label_maps.yaml translates the names of data sets to."""
 
 DESCRIPTIONS = {
+    "Aortic enlargement": "Widened or bulging outline of the aorta",
     "Atelectasis": "Collapse of lung tissue with loss of volume",
     "Calcification": "Dense, bright deposits of calcium",
     "Cardiomegaly": "Enlarged heart, wider than half of the chest",
+    "Clavicle fracture": "A break in a clavicle",
     "Consolidation": "Airspaces filled with fluid, pus or blood, hiding the vessels",
+    "COPD": "Chronic airway disease with overinflated lungs",
+    "COVID-19": "Infection by the coronavirus, often with hazy opacities on both sides",
     "Diffuse Nodule": "Many small round opacities spread over both lungs",
     "Edema": "Fluid in the lung tissue and airspaces on both sides",
     "Effusion": "Excess fluid around the lungs",
     "Emphysema": "Overinflated, dark lungs with flattened diaphragm",
     "Enlarged Cardiomediastinum": "Widened outline of the heart and the middle of the chest",
+    "Enlarged PA": "Enlarged pulmonary artery beside the heart",
     "Fibrosis": "Scarring of the lungs with a net of fine lines",
     "Fracture": "A break in a rib or clavicle",
     "Hernia": "Stomach or bowel pushed through the diaphragm into the chest",
+    "ILD": "Disease of the tissue between the airspaces, with a net of lines or haze",
     "Infiltration": "Ill-defined opacity spreading in the lung",
+    "Lung cavity": "A hollow, air-filled space with a thick wall in the lung",
+    "Lung cyst": "A round, air-filled space with a thin wall in the lung",
     "Lung Lesion": "A mass or nodule in the lung",
     "Lung Opacity": "Any area of the lung that is whiter than it should be",
+    "Lung tumor": "A growth in the lung, suspected to be cancer",
     "Mass": "A round opacity in the lung larger than three centimetres",
+    "Mediastinal shift": "Heart and windpipe pushed or pulled to one side",
     "Nodule": "A round opacity in the lung smaller than three centimetres",
+    "Nodule/Mass": "A round opacity in the lung of any size",
+    "Other diseases": "A disease of the chest that no other name stands for",
+    "Other lesion": "A visible abnormality that no other name stands for",
     "Pleural Other": "A disease of the lung's lining other than fluid around the lungs",
     "Pleural Thickening": "Thickened lining along the edge of the lung",
     "Pneumonia": "Infection filling part of the lung with opacity",
     "Pneumothorax": "Air around a collapsed lung, without vessel markings",
+    "Rib fracture": "A break in a rib",
     "Support Devices": "Tubes, lines, wires, pacemakers and other devices",
+    "Tuberculosis": "Chronic infection with opacities or cavities, often in the upper lungs",
 }
-"""What each finding is, in a sentence: the alternative to asking by its name."""
+"""What each finding is, in a sentence: the alternative to asking by its name.
+
+There is one for every finding that a reader of a public set can give, under the reader's name."""
 
 SYNONYMS = {
     "Infiltrate": "Infiltration",

@@ -24,6 +24,14 @@ def test_a_value_that_is_not_a_number_is_named(tmp_path):
         read_cases(path)
 
 
+def test_a_table_from_before_the_shuffled_columns_is_to_be_made_again(tmp_path):
+    path = write_rows(tmp_path / "cases.csv", [("a", "Mass", {})])
+    old = [line.rsplit(",", 2)[0] for line in path.read_text().splitlines()]
+    path.write_text("\n".join(old) + "\n")
+    with pytest.raises(DataError, match=r"shuffled_dice.*evaluate the run again"):
+        read_cases(path)
+
+
 def test_a_file_that_is_not_text_is_refused(tmp_path):
     (tmp_path / "cases.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match="not a CSV in UTF-8"):

@@ -20,6 +20,7 @@ from dwarf_cxr.evaluation.evaluate import (
     evaluate,
     fit_card_thresholds,
 )
+from dwarf_cxr.evaluation.maps import score_map, upsample
 from dwarf_cxr.evaluation.paired import compare_runs
 from dwarf_cxr.models.merged import MergedClassifier
 from dwarf_cxr.models.outputs import ModelCard, Outputs
@@ -113,6 +114,7 @@ def test_files_say_what_sklearn_and_a_loop_say(data, tmp_path):
             ("ap", sk.average_precision_score(labels[kept], scores[kept, column])),
             ("f1", sk.f1_score(labels[kept], scores[kept, column] >= 0.5)),
             ("mcc", sk.matthews_corrcoef(labels[kept], scores[kept, column] >= 0.5)),
+            ("accuracy", sk.accuracy_score(labels[kept], scores[kept, column] >= 0.5)),
         ):
             assert entry[metric]["value"] == pytest.approx(oracle, abs=1e-12)
             assert entry[metric]["low"] <= entry[metric]["value"] <= entry[metric]["high"]
@@ -150,6 +152,73 @@ def test_references_are_there_and_do_not_depend_on_the_scores(data, tmp_path):
     assert one["references"]["shuffled"] != two["references"]["shuffled"]
     macro = {name: block["macro"]["dice"]["value"] for name, block in one["references"].items()}
     assert macro["best_grid"] == max(macro.values())
+
+
+def test_dice_lost_is_the_own_less_that_of_other_films_maps(data, tmp_path):
+    """With two films that have the finding, the shuffled map can only be the other one's."""
+    model = Known(data)
+    indices = [index for index in data.indices("test") if data.labels[index, 0] == 1][:2]
+    splits = tuple("pair" if index in indices else "test" for index in range(len(data.splits)))
+    pair = dataclasses.replace(data, splits=splits)
+    metrics = evaluate(model, pair, split="pair", out=tmp_path / "eval", draws=20)
+    maps = [model.answers[data.pixels[index].tobytes()][1][0] for index in indices]
+    truths = [data.coverage(int(index), "Mass", SIZE) for index in indices]
+    own, moved = (
+        [
+            score_map(upsample(map_, SIZE), truth, 0.5)
+            for map_, truth in zip(order, truths, strict=True)
+        ]
+        for order in (maps, maps[::-1])
+    )
+    cases = read_cases(tmp_path / "eval" / "cases.csv")
+    for column, of in (("shuffled_dice", "dice"), ("shuffled_hit", "hit")):
+        np.testing.assert_allclose(
+            cases.maps[column][:, 0], [getattr(one, of) for one in moved], rtol=1e-6
+        )
+    lost = np.mean([a.dice - b.dice for a, b in zip(own, moved, strict=True)])
+    entry = metrics["findings"]["Mass"]["dice_lost_shuffled"]
+    assert entry["value"] == pytest.approx(lost)
+    assert entry["n"] == 2
+    shuffled = metrics["references"]["shuffled"]["findings"]["Mass"]["dice"]["value"]
+    assert entry["value"] == pytest.approx(metrics["findings"]["Mass"]["dice"]["value"] - shuffled)
+    assert metrics["macro"]["dice_lost_shuffled"]["value"] == entry["value"]
+
+
+def test_one_map_for_every_film_loses_nothing(data, tmp_path):
+    model = Known(data)
+    for _, maps in model.answers.values():
+        maps[:] = np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4)
+    metrics = evaluate(model, data, split="test", out=tmp_path / "eval", draws=20)
+    entry = metrics["findings"]["Mass"]["dice_lost_shuffled"]
+    assert metrics["findings"]["Mass"]["dice"]["value"] > 0
+    assert [entry[key] for key in ("value", "low", "high")] == pytest.approx([0, 0, 0], abs=1e-9)
+
+
+def test_lost_dice_says_why_it_is_undefined(data, tmp_path):
+    model = Known(data)
+    pair = dataclasses.replace(data, splits=("pair", "pair", *data.splits[2:]))
+    metrics = evaluate(model, pair, split="pair", out=tmp_path / "eval", draws=5)
+    reasons = {name: metrics["findings"][name]["dice_lost_shuffled"]["reason"] for name in FINDINGS}
+    assert reasons == {
+        "Mass": "only one image with the finding has a region",
+        "Edema": "no image with the finding",
+        "Hernia": "no image with the finding",
+    }
+    model.card = dataclasses.replace(model.card, map_thresholds=dict.fromkeys(FINDINGS))
+    metrics = evaluate(model, data, split="test", out=tmp_path / "eval", draws=5)
+    assert metrics["findings"]["Mass"]["dice_lost_shuffled"]["reason"] == "no map threshold"
+
+
+def test_accuracy_says_why_it_is_undefined(data, tmp_path):
+    model = Known(data)
+    unknown = dataclasses.replace(data, labels=data.labels.copy())
+    unknown.labels[:, 1] = np.nan
+    model.card.score_thresholds["Mass"] = None
+    metrics = evaluate(model, unknown, split="test", out=tmp_path / "eval", draws=5)
+    entries = {name: metrics["findings"][name]["accuracy"] for name in FINDINGS}
+    assert entries["Mass"] == {"value": None, "reason": "no score threshold"}
+    assert entries["Edema"] == {"value": None, "reason": "no image was assessed"}
+    assert entries["Hernia"]["n"] == 30
 
 
 def test_cases_have_a_row_per_image_and_finding(data, tmp_path):

@@ -160,6 +160,7 @@ def check_against_hand(metrics, model, data, parts):
             ("ap", sk.average_precision_score(labels[known], scores[known])),
             ("f1", sk.f1_score(labels[known], present[known])),
             ("mcc", sk.matthews_corrcoef(labels[known], present[known])),
+            ("accuracy", sk.accuracy_score(labels[known], present[known])),
         ):
             assert entry[metric]["value"] == pytest.approx(oracle, abs=1e-12)
 

@@ -37,3 +37,25 @@ def test_without_draws_there_is_a_difference_but_no_interval(tmp_path):
     two = write_rows(tmp_path / "two.csv", [("a", "Mass", {"dice": ".75"})])
     difference = compare_runs(one, two, draws=0)[0]["Mass"]["dice"]
     assert (difference.value, difference.low, difference.high) == (0.5, None, None)
+
+
+def test_lost_dice_is_compared_film_by_film(tmp_path):
+    """Of the films that both shuffle; the third film's map had no partner in the second run."""
+    rng = np.random.default_rng(3)
+    own, moved = rng.random((2, 5)), rng.random((2, 5))
+    tables = [
+        [
+            (str(film), "Mass", {"dice": repr(float(a)), "shuffled_dice": repr(float(b))})
+            for film, (a, b) in enumerate(zip(*pair, strict=True))
+        ]
+        for pair in zip(own, moved, strict=True)
+    ]
+    tables[1][2][2]["shuffled_dice"] = ""
+    one, two = (write_rows(tmp_path / f"{place}.csv", rows) for place, rows in enumerate(tables))
+    findings, macro = compare_runs(one, two, draws=200)
+    both = [0, 1, 3, 4]
+    expected = ((own - moved)[1] - (own - moved)[0])[both].mean()
+    for difference in (findings["Mass"]["dice_lost_shuffled"], macro["dice_lost_shuffled"]):
+        assert difference.value == pytest.approx(expected)
+        assert difference.low < difference.value < difference.high
+    assert findings["Mass"]["dice_lost_shuffled"].n == 4

@@ -49,21 +49,31 @@ def test_auc_and_ap_equal_sklearn_on_every_resample(seed, ties):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_f1_and_mcc_equal_sklearn_on_every_resample(seed):
+def test_f1_mcc_and_accuracy_equal_sklearn_on_every_resample(seed):
     labels, scores, codes, weights = random_case(seed)
     present = (scores >= 0.5).astype(float)
-    f1, mcc = decisions(labels, present, codes, weights)
+    f1, mcc, accuracy = decisions(labels, present, codes, weights)
     for number, draw in enumerate(weights):
         chosen = resampled(codes, draw)
         assert f1[number] == pytest.approx(sk.f1_score(labels[chosen], present[chosen]), abs=1e-12)
         assert mcc[number] == pytest.approx(
             sk.matthews_corrcoef(labels[chosen], present[chosen]), abs=1e-12
         )
+        assert accuracy[number] == pytest.approx(
+            sk.accuracy_score(labels[chosen], present[chosen]), abs=1e-12
+        )
+
+
+def test_accuracy_is_of_the_assessed_alone():
+    labels, present = np.array([1.0, np.nan, 0.0, 0.0]), np.array([1.0, 1.0, 1.0, 0.0])
+    scored = decisions(labels, present, np.arange(4), np.array([[1.0, 5, 1, 2], [0, 4, 0, 0]]))
+    assert scored.accuracy[0] == 3 / 4
+    assert np.isnan(scored.accuracy[1])
 
 
 def test_mcc_is_0_where_all_decisions_are_equal_as_in_sklearn():
     labels, codes = np.array([1.0, 0.0, 1.0]), np.arange(3)
-    _, mcc = decisions(labels, np.ones(3), codes, np.ones((1, 3)))
+    mcc = decisions(labels, np.ones(3), codes, np.ones((1, 3))).mcc
     assert mcc[0] == sk.matthews_corrcoef(labels, np.ones(3)) == 0
 
 
@@ -93,8 +103,9 @@ def test_one_class_is_undefined(only):
     labels, codes = np.full(4, only), np.arange(4)
     sums = rank_sums(labels, np.arange(4.0), codes, np.ones((1, 4)))
     assert np.isnan(area_under_curve(sums)[0])
-    _, mcc = decisions(labels, np.ones(4), codes, np.ones((1, 4)))
-    assert np.isnan(mcc[0])
+    scored = decisions(labels, np.ones(4), codes, np.ones((1, 4)))
+    assert np.isnan(scored.mcc[0])
+    assert scored.accuracy[0] == only
     assert np.isnan(average_precision(sums)[0]) == (only == 0)
 
 

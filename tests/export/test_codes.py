@@ -6,7 +6,7 @@ from pydicom.sr._concepts_dict import concepts as known
 
 from dwarf_cxr.export import codes
 from dwarf_cxr.export.codes import FINDINGS, OURS, Concept, concept_of, long_string
-from dwarf_cxr.findings import DESCRIPTIONS
+from dwarf_cxr.findings import VOCABULARY
 
 CONCEPTS = [
     *FINDINGS.values(),
@@ -60,8 +60,8 @@ def test_vocabulary_is_covered():
     # named by a radiologist's habit rather than by one disorder: no code that we are sure of
     by_name = {"Enlarged Cardiomediastinum", "Lung Lesion", "Lung Opacity", "Pleural Other"}
     by_name |= {"Pleural Thickening", "Support Devices"}
-    assert set(DESCRIPTIONS) - set(FINDINGS) == by_name
-    assert set(FINDINGS) <= set(DESCRIPTIONS)
+    assert set(VOCABULARY) - set(FINDINGS) == by_name
+    assert set(FINDINGS) <= set(VOCABULARY)
     assert len({concept.value for concept in FINDINGS.values()}) == len(FINDINGS)
 
 

@@ -82,7 +82,7 @@ def with_findings(run, count):
 def test_no_title_of_the_roc_charts_is_cut_or_crossed(made_runs, monkeypatch, count):
     runs = [with_findings(run, count) for run in read_runs(made_runs, split="test")]
     drawn = []
-    monkeypatch.setattr(figures, "_svg", lambda figure: drawn.append(figure) or b"")
+    monkeypatch.setattr(figures, "svg_bytes", lambda figure: drawn.append(figure) or b"")
     roc_curves(runs)
     (figure,) = drawn
     figure.canvas.draw()
@@ -103,7 +103,7 @@ def test_the_train_prior_is_on_the_axis_wherever_it_lies(made_runs, monkeypatch)
     prior = {"macro": {"dice": {"value": 0.99}}, "findings": {}}
     metrics = run.metrics | {"references": {"train_prior": prior}}
     drawn = []
-    monkeypatch.setattr(figures, "_svg", lambda figure: drawn.append(figure) or b"")
+    monkeypatch.setattr(figures, "svg_bytes", lambda figure: drawn.append(figure) or b"")
     forest_plot([dataclasses.replace(run, metrics=metrics)])
     dice = drawn[0].axes[1]
     assert dice.get_xlim()[0] < 0

@@ -77,7 +77,7 @@ def test_page_asks_for_nothing(page, read):
 def test_every_section_is_there_and_linked(read):
     identifiers = {attributes.get("id") for attributes in read.all("section")}
     wanted = {"summary", "differences", "forest", "roc", "training", "films", "findings"}
-    assert identifiers == wanted | {"protocol"}
+    assert identifiers == wanted | {"oracle", "protocol"}
     assert {link["href"] for link in read.all("a")} == {f"#{name}" for name in identifiers}
 
 
@@ -97,8 +97,10 @@ def test_numbers_are_those_of_the_metrics_files(made_runs, read):
         "auc",
         "f1",
         "mcc",
+        "accuracy",
         "dice",
         "max_dice",
+        "dice_lost_shuffled",
         "iou",
         "hit_rate",
         "energy_inside",
@@ -121,16 +123,39 @@ def test_references_and_parts_stand_below_the_runs(made_runs, read):
     rows = {row[0]: row for row in read.tables[0][1:]}
     for run in made_runs:
         shuffled = metrics_of(run)["references"]["shuffled"]["macro"]["dice"]["value"]
-        assert rows[f"own maps, shuffled|reference of {run.name}"][4].startswith(f"{shuffled:.3f}|")
+        assert rows[f"own maps, shuffled|reference of {run.name}"][5].startswith(f"{shuffled:.3f}|")
     prior = metrics_of(made_runs[0])["references"]["train_prior"]["macro"]["dice"]["value"]
-    assert rows["train prior|reference of all runs"][4].startswith(f"{prior:.3f}|")
+    assert rows["train prior|reference of all runs"][5].startswith(f"{prior:.3f}|")
     evidence = metrics_of(made_runs[2])["parts"]["evidence"]["macro"]["dice"]["value"]
-    assert rows["evidence alone|part of prior"][4].startswith(f"{evidence:.3f}|")
+    assert rows["evidence alone|part of prior"][5].startswith(f"{evidence:.3f}|")
 
 
 def test_oracle_is_labelled_as_one(read):
     heads = [row[0] for row in read.tables]
     assert all("Max Dice|oracle over thresholds" in head for head in heads if "Dice" in head)
+
+
+def test_thresholds_that_peek_stand_in_a_table_of_their_own(made_runs, page, read):
+    (place,) = [
+        number
+        for number, table in enumerate(read.tables)
+        if any("oracle threshold by MCC" in cell for cell in table[0])
+    ]
+    group, head, *rows = read.tables[place]
+    assert [cell.split("|")[0] for cell in group[1:]] == [
+        "oracle threshold by MCC",
+        "oracle threshold by F1",
+    ]
+    assert head == ["Run", "MCC", "F1", "Accuracy", "F1", "MCC", "Accuracy"]
+    for run, row in zip(made_runs, rows, strict=True):
+        block = metrics_of(run)["oracle"]
+        values = [block["macro"][name]["value"] for name in ("mcc", "f1", "accuracy")]
+        values += [block["max_f1"]["macro"][name]["value"] for name in ("f1", "mcc", "accuracy")]
+        shown = [float(cell.split("|")[0].replace("−", "-")) for cell in row[1:]]
+        assert shown == [round(value, 3) for value in values]
+    assert "thresholds chosen on these very films" in read.text
+    section = page.read_text(encoding="utf-8").split('<section id="oracle">')[1]
+    assert section.split("</section>")[0].count("<table>") == 1
 
 
 def test_differences_are_to_the_first_run(made_runs, read):
@@ -236,6 +261,15 @@ def test_runs_on_different_data_are_refused(made_runs, tmp_path):
     other = write_run(tmp_path / "other", write_data(tmp_path / "data", seed=4))
     with pytest.raises(DataError, match="evaluated on other data"):
         compare([made_runs[0], other], tmp_path / "a.html")
+
+
+def test_an_evaluation_without_the_oracle_is_to_be_made_again(made_runs, tmp_path):
+    run = shutil.copytree(made_runs[0], tmp_path / "old")
+    metrics = metrics_of(run)
+    del metrics["oracle"]
+    (run / "eval-test" / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    with pytest.raises(DataError, match=r"oracle is missing; evaluate .* again"):
+        compare([run], tmp_path / "a.html")
 
 
 def test_wrong_lists_of_runs_are_refused(made_runs, tmp_path):

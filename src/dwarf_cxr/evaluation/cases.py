@@ -29,7 +29,9 @@ from dwarf_cxr.files import write_csv
 
 Table = Float64[np.ndarray, "image finding"]
 
-SCORE_METRICS = ("auc", "ap", "f1", "mcc")
+DECISION_METRICS = ("f1", "mcc", "accuracy")
+"""Those of `DecisionScores`; they need a score threshold."""
+SCORE_METRICS = ("auc", "ap", *DECISION_METRICS)
 MAP_COLUMNS = {
     "soft_dice": "soft_dice",
     "dice": "dice",
@@ -40,7 +42,14 @@ MAP_COLUMNS = {
     "fp_area": "fp_area",
 }
 """Metric to the column of cases.csv that it is the mean of."""
-METRICS = (*SCORE_METRICS, *MAP_COLUMNS)
+SHUFFLED_COLUMNS = {"shuffled_dice": "dice", "shuffled_hit": "hit"}
+"""Column of cases.csv to the score that it is, of maps of other images with the finding."""
+DICE_LOST = "dice_lost_shuffled"
+"""Mean of dice - shuffled_dice: 0 where the same map serves for any film."""
+METRICS = (*SCORE_METRICS, *MAP_COLUMNS, DICE_LOST)
+
+ONE_FILM = "only one image with the finding has a region"
+"""Why nothing can be shuffled."""
 
 COLUMNS = (
     "image_id",
@@ -57,6 +66,7 @@ COLUMNS = (
     "soft_dice",
     "fp_area",
     "present",
+    *SHUFFLED_COLUMNS,
 )
 
 
@@ -74,7 +84,7 @@ class Cases:
     n_regions: Table
     maps: Mapping[str, Table]
     """By column: soft_dice, dice, max_dice, iou, hit, energy_inside on images with regions,
-    fp_area on images without the finding."""
+    fp_area on images without the finding; of a method's own maps also the `SHUFFLED_COLUMNS`."""
     why_unscored: str = "no map of it was scored"
     """The reason where a finding has regions but no map was scored on them."""
 
@@ -84,16 +94,16 @@ class Cases:
         columns = []
         for finding in range(len(self.findings)):
             labels, scores = self.labels[:, finding], self.scores[:, finding]
-            if metric in MAP_COLUMNS:
-                values = self.maps[MAP_COLUMNS[metric]][:, finding]
+            if metric not in SCORE_METRICS:
+                values = self._map_values(metric)[:, finding]
                 columns.append(weighted_means(values, patients, weights))
-            elif metric in ("f1", "mcc"):
+            elif metric in DECISION_METRICS:
                 present = self.present[:, finding]
                 if np.isnan(present).all():
                     columns.append(np.full(len(weights), np.nan))
                 else:
-                    f1, mcc = decisions(labels, present, patients, weights)
-                    columns.append(f1 if metric == "f1" else mcc)
+                    scored = decisions(labels, present, patients, weights)
+                    columns.append(scored._asdict()[metric])
             else:
                 sums = rank_sums(labels, scores, patients, weights)
                 ranked = area_under_curve if metric == "auc" else average_precision
@@ -102,7 +112,7 @@ class Cases:
 
     def counted(self, metric: str, finding: int) -> int:
         """How many images the metric of a finding is computed on."""
-        values = self.labels if metric in SCORE_METRICS else self.maps[MAP_COLUMNS[metric]]
+        values = self.labels if metric in SCORE_METRICS else self._map_values(metric)
         return int((~np.isnan(values[:, finding])).sum())
 
     def reason(self, metric: str, finding: int) -> str:
@@ -111,6 +121,8 @@ class Cases:
         positives, negatives = int((labels == 1).sum()), int((labels == 0).sum())
         if metric == "fp_area":
             return "no image without the finding" if not negatives else "no map threshold"
+        if metric == "accuracy":
+            return "no score threshold" if positives + negatives else "no image was assessed"
         if not positives:
             return "no image with the finding"
         if metric in SCORE_METRICS:
@@ -119,7 +131,16 @@ class Cases:
             return "no image with the finding has a region"
         if np.isnan(self.maps["max_dice"][:, finding]).all():
             return self.why_unscored
-        return "no map threshold" if metric in ("dice", "iou") else "the maps are all zero"
+        if metric == DICE_LOST and not np.isnan(self.maps["dice"][:, finding]).all():
+            return ONE_FILM
+        at_threshold = metric in ("dice", "iou", DICE_LOST)
+        return "no map threshold" if at_threshold else "the maps are all zero"
+
+    def _map_values(self, metric: str) -> Table:
+        """Of every image, what the metric of maps is the mean of."""
+        if metric == DICE_LOST:
+            return self.maps["dice"] - self.maps["shuffled_dice"]
+        return self.maps[MAP_COLUMNS[metric]]
 
 
 def summarise(
@@ -202,7 +223,7 @@ def read_cases(path: Path) -> Cases:
         for column in numeric:
             if row[column] != "":
                 tables[column][place] = _number(path, row, column)
-    maps = {column: tables[column] for column in MAP_COLUMNS.values()}
+    maps = {column: tables[column] for column in (*MAP_COLUMNS.values(), *SHUFFLED_COLUMNS)}
     return Cases(
         images,
         tuple(patients.values()),

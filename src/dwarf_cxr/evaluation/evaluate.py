@@ -17,6 +17,8 @@ from dwarf_cxr.evaluation.bootstrap import Estimate
 from dwarf_cxr.evaluation.cases import (
     MAP_COLUMNS,
     METRICS,
+    ONE_FILM,
+    SHUFFLED_COLUMNS,
     Cases,
     empty_map_tables,
     set_map_scores,
@@ -24,6 +26,7 @@ from dwarf_cxr.evaluation.cases import (
     write_cases,
 )
 from dwarf_cxr.evaluation.maps import any_marks, fit_map_threshold, score_map, score_union, upsample
+from dwarf_cxr.evaluation.oracle import oracle
 from dwarf_cxr.evaluation.references import (
     REFERENCES,
     SHUFFLES,
@@ -58,7 +61,7 @@ MERGED_POLICY = (
 
 WHY_UNSCORED = dict.fromkeys(REFERENCES, MAPLESS) | {
     "train_prior": "the training set has no region of the finding",
-    "shuffled": "only one image with the finding has a region",
+    "shuffled": ONE_FILM,
 }
 """Why a reference may be undefined where the method's own maps are not."""
 
@@ -151,6 +154,7 @@ def evaluate(
         },
         "macro": _json(macro),
         "references": references,
+        "oracle": oracle(cases, draws=draws, seed=bootstrap_seed),
     }
     if collected.evidence is not None:
         metrics["parts"] = {
@@ -271,7 +275,10 @@ class _Collected:
             scores=np.full(shape, np.nan),
             present=np.full(shape, np.nan),
             n_regions=n_regions,
-            maps=empty_map_tables(*shape),
+            maps={
+                **empty_map_tables(*shape),
+                **{column: np.full(shape, np.nan) for column in SHUFFLED_COLUMNS},
+            },
         )
 
     def add(self, start: int, chunk: np.ndarray, outputs: MergedOutputs) -> None:
@@ -325,6 +332,8 @@ class _Collected:
             scores = shuffled(maps, truths, self.judge.map_limits[name], generator)
             for row, row_scores in zip(rows, scores or [], strict=False):
                 set_map_scores(self.references["shuffled"], row, finding, row_scores)
+        for column, of in SHUFFLED_COLUMNS.items():
+            self.cases.maps[column][:] = self.references["shuffled"][of]
 
     def as_cases(self, tables: dict[str, np.ndarray], why_unscored: str) -> Cases:
         """The same images with other maps' metrics."""

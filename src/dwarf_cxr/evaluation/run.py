@@ -7,6 +7,7 @@ from typing import Any
 from dwarf_cxr.config import load_config
 from dwarf_cxr.data.label_map import load_label_map
 from dwarf_cxr.data.store import PreparedData
+from dwarf_cxr.evaluation.cases import DICE_LOST
 from dwarf_cxr.evaluation.evaluate import evaluate
 from dwarf_cxr.evaluation.zero_shot import load_for
 from dwarf_cxr.progress import Report
@@ -59,6 +60,7 @@ def evaluate_run(
 def _lines(metrics: dict[str, Any]) -> list[str]:
     lines = _agreement_lines(metrics["protocol"])
     lines += [f"{name:<12} {_shown(metrics['macro'][name])}" for name in SHOWN]
+    lines.append(f"dice lost when shuffled {_shown(metrics['macro'][DICE_LOST])}")
     for reference, block in metrics["references"].items():
         values = ", ".join(
             f"{name} {_shown(block['macro'][name])}"

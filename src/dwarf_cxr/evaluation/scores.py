@@ -1,4 +1,4 @@
-"""How well scores rank and decide: AUC, average precision, F1 and MCC of one finding.
+"""How well scores rank and decide: AUC, average precision, F1, MCC, accuracy of one finding.
 
 Every metric is computed for many weightings of the patients at once. With weights of one it is the
 plain metric; with a bootstrap draw's counts it is the metric of that resample, image by image
@@ -6,6 +6,7 @@ repeated. Scores are never transformed: any order-preserving scale gives the sam
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
@@ -83,28 +84,50 @@ def average_precision(sums: RankSums) -> PerDraw:
     return _ratio((sums.positives * precision).sum(axis=0), sums.positives.sum(axis=0))
 
 
+class DecisionScores(NamedTuple):
+    """How well decisions fit, for each draw."""
+
+    f1: PerDraw
+    """2·TP / (2·TP + FP + FN); NaN in draws without positives."""
+    mcc: PerDraw
+    """Matthews' correlation, 0 where all decisions are equal, as in scikit-learn; NaN in draws
+    without positives or negatives."""
+    accuracy: PerDraw
+    """Share decided rightly; NaN in draws without assessed images."""
+
+
 def decisions(
     labels: Float[np.ndarray, "image"],
     present: Float[np.ndarray, "image"],
     patients: Int64[np.ndarray, "image"],
     weights: Weights,
-) -> tuple[PerDraw, PerDraw]:
-    """F1 and MCC of decisions `present` (1 or 0) on assessed images.
-
-    F1 is NaN in draws without positives; MCC also in draws without negatives, and 0 where all
-    decisions are equal, as in scikit-learn.
-    """
+) -> DecisionScores:
+    """Scores of the decisions `present` (1 or 0) on assessed images (label 1 or 0)."""
     table = np.zeros((weights.shape[1], 4))
     for column, (label, decision) in enumerate(((1, 1), (0, 1), (1, 0), (0, 0))):
         chosen = (labels == label) & (present == decision)
         table[:, column] = np.bincount(patients[chosen], minlength=weights.shape[1])
     tp, fp, fn, tn = (weights @ table).T
+    return scores_of_counts(tp, fp, fn, tn)
+
+
+def scores_of_counts(
+    tp: Float64[np.ndarray, "draw"],
+    fp: Float64[np.ndarray, "draw"],
+    fn: Float64[np.ndarray, "draw"],
+    tn: Float64[np.ndarray, "draw"],
+) -> DecisionScores:
+    """Scores of true and false positives, false and true negatives."""
     positives, negatives = tp + fn, fp + tn
     f1 = np.where(positives > 0, _ratio(2 * tp, 2 * tp + fp + fn), np.nan)
     product = positives * negatives * (tp + fp) * (fn + tn)
     root = np.sqrt(product)
     mcc = np.divide(tp * tn - fp * fn, root, out=np.zeros_like(root), where=root > 0)
-    return f1, np.where((positives > 0) & (negatives > 0), mcc, np.nan)
+    return DecisionScores(
+        f1,
+        np.where((positives > 0) & (negatives > 0), mcc, np.nan),
+        _ratio(tp + tn, positives + negatives),
+    )
 
 
 def fit_score_threshold(

@@ -19,12 +19,12 @@ from dwarf_cxr.evaluation.zero_shot import load_for
 from dwarf_cxr.models.merged import MergedClassifier, MergedOutputs
 from dwarf_cxr.progress import Report
 from dwarf_cxr.reporting.overlay import (
-    THRESHOLD,
     TRUTH,
     Picture,
-    blend,
     data_uri,
+    enlarged,
     film_picture,
+    map_on_film,
     outlined,
 )
 from dwarf_cxr.reporting.runs import EvaluatedRun
@@ -77,14 +77,24 @@ class Gallery:
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What one run's model said of the chosen films."""
+class Seen:
+    """What one run's model said of chosen films."""
 
     run: EvaluatedRun
     judge: MergedClassifier
     outputs: MergedOutputs
     rows: Mapping[str, int]
     """Row in `outputs` of each image id."""
+
+    def marked(
+        self, image_id: str, finding: str, film: Picture
+    ) -> Bool[np.ndarray, "height width"] | None:
+        """What the finding's map marks on `film`, at the validation's threshold; None without."""
+        limits = self.judge.map_limits[finding]
+        if limits is None:
+            return None
+        own = self.outputs.own.maps[self.rows[image_id], self.judge.columns[finding]]
+        return any_marks([enlarged(one, film) for one in own], limits)
 
 
 def make_gallery(
@@ -111,11 +121,12 @@ def make_gallery(
     wanted = list(dict.fromkeys(row for cases in chosen.values() for row, _ in cases))
     image_ids = [first.cases.image_ids[row] for row in wanted]
     try:
-        prepared = _open_data(first, data)
-        seen = [
-            _ask(run, prepared, image_ids, progress, done, len(runs))
-            for done, run in enumerate(runs)
-        ]
+        prepared = evaluated_data(first, data)
+        seen = []
+        for done, run in enumerate(runs):
+            if progress is not None:
+                progress(f"maps of {run.name}", done, len(runs))
+            seen.append(ask(run, prepared, image_ids))
     except DwarfError as problem:
         if data is not None and isinstance(problem, DataError):
             raise
@@ -164,7 +175,13 @@ def _ranking(run: EvaluatedRun) -> tuple[str, str]:
     return "max_dice", "max Dice (oracle)"
 
 
-def _open_data(run: EvaluatedRun, data: Path | None) -> PreparedData:
+def evaluated_data(run: EvaluatedRun, data: Path | None) -> PreparedData:
+    """The data that a run was evaluated on, with the findings that it was evaluated for.
+
+    Raises:
+        DataError: `data`, or without it what lies where the evaluation found the data, is no
+            prepared data set or holds other data.
+    """
     prepared = PreparedData.open(Path(run.protocol["data"]["folder"]) if data is None else data)
     if prepared.fingerprint != run.fingerprint:
         raise DataError(
@@ -174,23 +191,19 @@ def _open_data(run: EvaluatedRun, data: Path | None) -> PreparedData:
     return harmonise_data(prepared, run.data_unions)
 
 
-def _ask(
-    run: EvaluatedRun,
-    data: PreparedData,
-    image_ids: Sequence[str],
-    progress: Report | None,
-    done: int,
-    total: int,
-) -> _Seen:
-    if progress is not None:
-        progress(f"maps of {run.name}", done, total)
+def ask(run: EvaluatedRun, data: PreparedData, image_ids: Sequence[str]) -> Seen:
+    """What the run's model says of these films, now.
+
+    Raises:
+        CheckpointError: the model is not there, or damaged.
+    """
     model = load_for(run.folder, data)
     index = {name: place for place, name in enumerate(data.image_ids)}
     places = np.array([index[name] for name in image_ids], dtype=np.int64)
     judge = MergedClassifier(model, run.model_parts)
     outputs = judge.predict(data.pixels[places])
     rows = {name: row for row, name in enumerate(image_ids)}
-    return _Seen(run, judge, outputs, rows)
+    return Seen(run, judge, outputs, rows)
 
 
 def _section(
@@ -198,7 +211,7 @@ def _section(
     finding: str,
     cases: Sequence[tuple[int, str]],
     data: PreparedData,
-    seen: Sequence[_Seen],
+    seen: Sequence[Seen],
     metric: str,
 ) -> FindingExamples:
     column = first.cases.findings.index(finding)
@@ -213,12 +226,11 @@ def _section(
 
 
 def _example(
-    data: PreparedData, image_id: str, finding: str, rank: str, seen: Sequence[_Seen]
+    data: PreparedData, image_id: str, finding: str, rank: str, seen: Sequence[Seen]
 ) -> Example:
     index = data.image_ids.index(image_id)
-    frame = _fitted(int(data.widths[index]), int(data.heights[index]))
-    truth = true_pixels(data.coverage(index, finding, SIDE), frame)
-    film = film_picture(np.asarray(data.pixels[index]), frame)
+    frame = _frame_of(data, index)
+    film, truth = film_and_truth(data, index, finding)
     panels = [
         Panel(
             "Film and region",
@@ -233,6 +245,15 @@ def _example(
     return Example(image_id, rank, *frame, tuple(panels))
 
 
+def film_and_truth(
+    data: PreparedData, index: int, finding: str
+) -> tuple[Picture, Bool[np.ndarray, "height width"]]:
+    """A film in its proportions, and where on it the finding's true region is."""
+    frame = _frame_of(data, index)
+    truth = true_pixels(data.coverage(index, finding, SIDE), frame)
+    return film_picture(np.asarray(data.pixels[index]), frame), truth
+
+
 def true_pixels(
     coverage: Float32[np.ndarray, "side side"], frame: tuple[int, int]
 ) -> Bool[np.ndarray, "height width"]:
@@ -245,7 +266,7 @@ def true_pixels(
 
 
 def _run_panels(
-    film: Picture, truth: np.ndarray, seen: _Seen, image_id: str, finding: str
+    film: Picture, truth: np.ndarray, seen: Seen, image_id: str, finding: str
 ) -> list[Panel]:
     row, column = seen.rows[image_id], seen.judge.findings.index(finding)
     extras = seen.outputs.extras
@@ -254,15 +275,10 @@ def _run_panels(
     def panel(
         title: str, lines: tuple[str, ...], map_: np.ndarray, marked: np.ndarray | None = None
     ) -> Panel:
-        picture = outlined(blend(film, _enlarged(map_, film)), truth, TRUTH)
-        if marked is not None:
-            picture = outlined(picture, marked, THRESHOLD, dashed=True)
+        picture = map_on_film(film, map_, truth, marked)
         return Panel(title, lines, data_uri(picture), f"{title} for {finding} on film {image_id}")
 
-    limits, marked = seen.judge.map_limits[finding], None
-    if limits is not None:
-        own = seen.outputs.own.maps[row, seen.judge.columns[finding]]
-        marked = any_marks([_enlarged(one, film) for one in own], limits)
+    marked = seen.marked(image_id, finding, film)
     lines = _case_lines(seen, image_id, finding)
     panels = [panel(f"Map of {name}", lines, seen.outputs.maps[row, column], marked)]
     if "prior" in extras and "evidence" in extras:
@@ -277,15 +293,7 @@ def _run_panels(
     return panels
 
 
-def _enlarged(
-    map_: Float32[np.ndarray, "h w"], film: Picture
-) -> Float32[np.ndarray, "height width"]:
-    """The map in the size of the picture."""
-    height, width = film.shape[:2]
-    return cv2.resize(map_, (width, height), interpolation=cv2.INTER_LINEAR)
-
-
-def _case_lines(seen: _Seen, image_id: str, finding: str) -> tuple[str, ...]:
+def _case_lines(seen: Seen, image_id: str, finding: str) -> tuple[str, ...]:
     place = seen.run.case(image_id, finding)
     if place is None:
         return ("not evaluated",)
@@ -298,6 +306,8 @@ def _case_lines(seen: _Seen, image_id: str, finding: str) -> tuple[str, ...]:
     return overlap, f"score {cases.scores[place]:.3f}{decision}"
 
 
-def _fitted(width: int, height: int) -> tuple[int, int]:
+def _frame_of(data: PreparedData, index: int) -> tuple[int, int]:
+    """Width and height of the picture of a film: its proportions, `SIDE` the longer side."""
+    width, height = int(data.widths[index]), int(data.heights[index])
     factor = SIDE / max(width, height)
     return max(1, round(width * factor)), max(1, round(height * factor))

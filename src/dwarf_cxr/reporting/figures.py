@@ -53,7 +53,7 @@ def forest_plot(runs: Sequence[EvaluatedRun]) -> bytes:
     findings: list[str | None] = [None, *defined_findings(runs)]
     step = 1 / (len(runs) + 1.2)
     height = 0.9 + _legend_inches(runs, 10.5, 2) + len(findings) * max(0.3, 0.17 * (len(runs) + 1))
-    with _figure(10.5, height) as figure:
+    with new_figure(10.5, height) as figure:
         auc, dice = figure.subplots(1, 2, sharey=True)
         for axes, metric, label in ((auc, "auc", "AUC"), (dice, "dice", "Dice")):
             for place, run in enumerate(runs):
@@ -94,8 +94,8 @@ def forest_plot(runs: Sequence[EvaluatedRun]) -> bytes:
         handles.append(
             Line2D([], [], color=REFERENCE_COLOUR, linestyle="dotted", label="AUC of chance")
         )
-        _legend(figure, handles)
-        return _svg(figure)
+        add_legend(figure, handles)
+        return svg_bytes(figure)
 
 
 def roc_curves(runs: Sequence[EvaluatedRun]) -> bytes | None:
@@ -109,7 +109,7 @@ def roc_curves(runs: Sequence[EvaluatedRun]) -> bytes | None:
         return None
     columns = min(4, len(findings))
     lines = -(-len(findings) // columns)
-    with _figure(
+    with new_figure(
         2.6 * columns + 0.3, 3.15 * lines + 0.3 + _legend_inches(runs, 2.6 * columns, 0)
     ) as figure:
         grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
@@ -139,15 +139,15 @@ def roc_curves(runs: Sequence[EvaluatedRun]) -> bytes | None:
             Line2D([], [], color=s.colour, linestyle=s.line, label=run.title)
             for run, s in _styled(runs)
         ]
-        _legend(figure, handles)
-        return _svg(figure)
+        add_legend(figure, handles)
+        return svg_bytes(figure)
 
 
 def training_curves(runs: Sequence[EvaluatedRun]) -> bytes | None:
     """Training loss and validation AUC and Dice by epoch; None without any history."""
     if all(run.history is None for run in runs):
         return None
-    with _figure(10.5, 2.9 + _legend_inches(runs, 10.5, 1)) as figure:
+    with new_figure(10.5, 2.9 + _legend_inches(runs, 10.5, 1)) as figure:
         panels = figure.subplots(1, 3)
         labels = {
             "loss": "training loss",
@@ -199,8 +199,8 @@ def training_curves(runs: Sequence[EvaluatedRun]) -> bytes | None:
                 label="epoch whose weights were kept",
             )
         )
-        _legend(figure, handles)
-        return _svg(figure)
+        add_legend(figure, handles)
+        return svg_bytes(figure)
 
 
 def defined_findings(runs: Sequence[EvaluatedRun]) -> list[str]:
@@ -306,7 +306,8 @@ def _short(name: str) -> str:
     return name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 1]}…"
 
 
-def _legend(figure: Figure, handles: list[Artist]) -> None:
+def add_legend(figure: Figure, handles: list[Artist]) -> None:
+    """A legend below all that is drawn, in as many columns as fit."""
     longest = max(len(str(handle.get_label())) for handle in handles)
     columns = _legend_columns(len(handles), longest, figure.get_figwidth())
     figure.legend(
@@ -332,7 +333,7 @@ def _legend_inches(runs: Sequence[EvaluatedRun], width: float, others: int) -> f
 
 
 @contextmanager
-def _figure(width: float, height: float) -> Iterator[Figure]:
+def new_figure(width: float, height: float) -> Iterator[Figure]:
     """A figure in inches; names are plain text, and equal figures give equal files."""
     settings: dict[str, Any] = {
         "text.parse_math": False,
@@ -353,7 +354,8 @@ def _figure(width: float, height: float) -> Iterator[Figure]:
         yield figure
 
 
-def _svg(figure: Figure) -> bytes:
+def svg_bytes(figure: Figure) -> bytes:
+    """The figure as SVG, without a date."""
     stream = io.BytesIO()
     figure.savefig(stream, format="svg", metadata={"Date": None})
     return stream.getvalue()

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import matplotlib
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 
@@ -60,6 +60,25 @@ def blend(
     colours = _table()[np.round(values * 255).astype(np.uint8)]
     share = OPACITY * values[..., None]
     return np.round(picture * (1 - share) + colours * share).astype(np.uint8)
+
+
+def enlarged(
+    map_: Float32[np.ndarray, "h w"], picture: Picture
+) -> Float32[np.ndarray, "height width"]:
+    """The map in the size of the picture."""
+    height, width = picture.shape[:2]
+    return cv2.resize(map_, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def map_on_film(
+    film: Picture,
+    map_: Float32[np.ndarray, "h w"],
+    truth: Bool[np.ndarray, "height width"],
+    marked: Bool[np.ndarray, "height width"] | None = None,
+) -> UInt8[np.ndarray, "height width 3"]:
+    """`film` with the map over it, the true region outlined, what the map marks dashed."""
+    picture = outlined(blend(film, enlarged(map_, film)), truth, TRUTH)
+    return picture if marked is None else outlined(picture, marked, THRESHOLD, dashed=True)
 
 
 def outlined(

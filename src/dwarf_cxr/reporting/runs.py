@@ -16,7 +16,16 @@ from dwarf_cxr.errors import DataError, DwarfError
 from dwarf_cxr.evaluation.cases import Cases, read_cases
 from dwarf_cxr.files import read_json
 
-REQUIRED = ("method", "seed", "findings_order", "protocol", "findings", "macro", "references")
+REQUIRED = (
+    "method",
+    "seed",
+    "findings_order",
+    "protocol",
+    "findings",
+    "macro",
+    "references",
+    "oracle",
+)
 CURVES = ("loss", "val_auc", "val_dice")
 """What is read of history.csv, besides epoch, seconds and best."""
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dwarf_cxr.evaluation.bootstrap import Estimate
+from dwarf_cxr.evaluation.cases import DICE_LOST
 from dwarf_cxr.evaluation.paired import compare_runs
 from dwarf_cxr.reporting.runs import EvaluatedRun
 
@@ -28,8 +29,14 @@ SUMMARY_METRICS = (
     Metric("auc", "AUC", "area under the ROC curve"),
     Metric("f1", "F1", "at the score threshold from validation"),
     Metric("mcc", "MCC", "at the score threshold from validation"),
+    Metric("accuracy", "Accuracy", "share of films decided rightly, at the same threshold"),
     Metric("dice", "Dice", "at the map threshold from validation"),
     Metric("max_dice", "Max Dice", "oracle over thresholds: not reachable in use"),
+    Metric(
+        DICE_LOST,
+        "Dice lost",
+        "when each map is put on other films with the finding; 0: the same map serves for any film",
+    ),
     Metric("iou", "IoU", "at the map threshold from validation"),
     Metric("hit_rate", "Hit rate", "the map's peak lies in the region"),
     Metric("energy_inside", "Energy inside", "share of the map's sum in the region"),
@@ -41,6 +48,17 @@ SUMMARY_METRICS = (
     ),
 )
 PAIRED_METRICS = SUMMARY_METRICS
+
+ORACLE_METRICS = (
+    Metric("mcc", "MCC", "at the threshold with the largest MCC on these films"),
+    Metric("f1", "F1", "at the same threshold"),
+    Metric("accuracy", "Accuracy", "at the same threshold"),
+)
+ORACLE_F1_METRICS = (
+    Metric("f1", "F1", "at the threshold with the largest F1 on these films"),
+    Metric("mcc", "MCC", "at the same threshold"),
+    Metric("accuracy", "Accuracy", "at the same threshold"),
+)
 
 REFERENCE_WORDS = {
     "all_ones": "whole film",
@@ -213,6 +231,21 @@ def finding_rows(run: EvaluatedRun) -> list[Row]:
     ]
 
 
+def oracle_rows(runs: Sequence[EvaluatedRun]) -> list[Row]:
+    """Macro metrics at thresholds chosen on the evaluated films: by MCC, then by F1."""
+    return [
+        Row(
+            "run",
+            run.name,
+            _method_and_seed(run),
+            _cells(by_mcc["macro"], ORACLE_METRICS)
+            + _cells(by_mcc["max_f1"]["macro"], ORACLE_F1_METRICS),
+        )
+        for run in runs
+        for by_mcc in [run.metrics["oracle"]]
+    ]
+
+
 def shown_estimate(entry: Mapping[str, Any] | None) -> Cell:
     """A metric of metrics.json as it is shown."""
     if not entry or entry.get("value") is None:
@@ -228,8 +261,10 @@ def shown_estimate(entry: Mapping[str, Any] | None) -> Cell:
     return Cell(_minus(f"{value:.3f}"), _minus(f"{low:.3f}{between}{high:.3f}"), title=title)
 
 
-def _cells(block: Mapping[str, Any]) -> tuple[Cell, ...]:
-    return tuple(shown_estimate(block.get(metric.key)) for metric in SUMMARY_METRICS)
+def _cells(
+    block: Mapping[str, Any], metrics: Sequence[Metric] = SUMMARY_METRICS
+) -> tuple[Cell, ...]:
+    return tuple(shown_estimate(block.get(metric.key)) for metric in metrics)
 
 
 def _difference(estimate: Estimate, metric: Metric) -> Cell:

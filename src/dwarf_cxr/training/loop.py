@@ -48,6 +48,7 @@ from dwarf_cxr.training.losses import (
     added_loss_columns,
     mean_losses,
 )
+from dwarf_cxr.training.few_shot import keep_region_cases
 from dwarf_cxr.training.optimisation import build_optimizer, rate_factor, set_rates
 from dwarf_cxr.training.schedules import active_findings
 from dwarf_cxr.training.state import Progress, load_state, save_state
@@ -124,6 +125,8 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
     _refuse_nothing_to_learn(data, train_indices)
     # teachers' regions, where they are asked for, only train: all that judges goes by `data`
     supervising = data.with_regions(objective.regions)
+    if objective.region_cases is not None:
+        supervising = keep_region_cases(supervising, objective.region_cases, config.seed)
     if objective.regions != "expert":
         _refuse_no_pseudo_regions(data, train_indices, objective.regions)
         unmarked = _without_region(supervising, train_indices)

@@ -1,0 +1,171 @@
+"""What the evaluated runs of a table say: honest values, paper-style oracles, references."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float64
+
+from dwarf_cxr.evaluation.cases import METRICS as KNOWN
+from dwarf_cxr.evaluation.cases import Cases, read_cases
+from dwarf_cxr.files import read_json
+from dwarf_cxr.reproduce.plan import PlannedRow, Training
+from dwarf_cxr.reproduce.running import history, is_evaluated
+from dwarf_cxr.reproduce.statistics import (
+    SeedMean,
+    Summary,
+    paired_difference,
+    refuse_other_films,
+    seed_mean,
+    spread,
+)
+
+
+class Metric(NamedTuple):
+    """A column of the honest table."""
+
+    key: str
+    label: str
+    note: str
+
+
+METRICS = (
+    Metric("auc", "AUC", "area under the ROC curve"),
+    Metric("f1", "F1", "at the score threshold from validation"),
+    Metric("mcc", "MCC", "at the score threshold from validation"),
+    Metric("dice", "Dice", "at the map threshold from validation"),
+    Metric("max_dice", "Max Dice", "oracle over thresholds, film by film: never reached in use"),
+    Metric("hit_rate", "Hit rate", "the map's peak lies in the region"),
+    *(
+        [Metric("dice_lost_shuffled", "Dice lost", "when the maps are put on other films")]
+        if "dice_lost_shuffled" in KNOWN
+        else []
+    ),
+)
+ORACLES = (
+    Metric("auc", "AUC", "best of the evaluated epochs on test"),
+    Metric("f1", "F1", "the kept epoch, at the thresholds with the largest MCC on test"),
+    Metric("mcc", "MCC", "the kept epoch, at the thresholds with the largest MCC on test"),
+    Metric("dice", "Dice", "best of the evaluated epochs on test, map thresholds fitted on test"),
+)
+"""As the paper's columns are made: each number chosen by itself on the test split."""
+VALIDATION = ("epoch", "val_auc", "val_dice", "val_hit_rate")
+CURVES = ("val_auc", "val_dice", "oracle_test_auc", "oracle_test_dice")
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """A row whose trainings, or some of them, are evaluated."""
+
+    planned: PlannedRow
+    trainings: tuple[Training, ...]
+    """Those that are evaluated."""
+    cases: tuple[Cases, ...]
+    metrics: tuple[Mapping[str, Any], ...]
+    """metrics.json of each."""
+    means: Mapping[str, SeedMean]
+    oracle: Mapping[str, Summary]
+    validation: Mapping[str, Summary]
+    minutes: float
+    """Mean time of a training."""
+
+    @property
+    def name(self) -> str:
+        """The planned row's name."""
+        return self.planned.name
+
+    @property
+    def seeds(self) -> int:
+        """How many trainings are evaluated."""
+        return len(self.trainings)
+
+    def honest(self, metric: str) -> Summary:
+        """Test value at the epoch and thresholds that validation chose."""
+        return self.means[metric].summary()
+
+    def reference(self, name: str, metric: str) -> Summary:
+        """A reference's value: the mean over trainings; the interval is the first training's."""
+        blocks = [one["references"].get(name, {}).get("macro", {}) for one in self.metrics]
+        entries = [block.get(metric) or {} for block in blocks]
+        mean = spread([entry.get("value") for entry in entries])
+        if mean.value is None:
+            return mean
+        first = entries[0]
+        moved = mean.value - first["value"]
+        low, high = first.get("low"), first.get("high")
+        if low is None or high is None:
+            return mean
+        return Summary(mean.value, low + moved, high + moved, mean.sd, mean.seeds)
+
+
+def read_results(rows: Sequence[PlannedRow], *, draws: int) -> tuple[RowResult, ...]:
+    """The rows of which at least one training is evaluated."""
+    results = []
+    for row in rows:
+        done = tuple(training for training in row.trainings if is_evaluated(training))
+        if done:
+            results.append(_read_result(row, done, draws))
+    return tuple(results)
+
+
+def difference(result: RowResult, baseline: RowResult, metric: str) -> Summary:
+    """`result` minus `baseline`, in the same draws of patients.
+
+    Raises:
+        DataError: they were evaluated on different films.
+    """
+    refuse_other_films(baseline.cases[0], result.cases[0])
+    return paired_difference(baseline.means[metric], result.means[metric])
+
+
+def curves(training: Training) -> dict[str, Float64[np.ndarray, "row"]]:
+    """`epoch` and the columns CURVES of a run's history.csv; NaN where undefined or not watched."""
+    rows = history(training.folder)
+    return {
+        name: np.array([float(row.get(name) or "nan") for row in rows])
+        for name in ("epoch", *CURVES)
+    }
+
+
+def _read_result(row: PlannedRow, done: tuple[Training, ...], draws: int) -> RowResult:
+    cases = tuple(read_cases(training.evaluation / "cases.csv") for training in done)
+    kept = [_kept_epoch(training) for training in done]
+    drawn = [curves(training) for training in done]
+    seconds = [float(history(training.folder)[-1]["seconds"]) for training in done]
+    metrics = tuple(read_json(training.evaluation / "metrics.json") for training in done)
+    return RowResult(
+        planned=row,
+        trainings=done,
+        cases=cases,
+        metrics=metrics,
+        means={one.key: seed_mean(cases, one.key, draws=draws) for one in METRICS},
+        oracle={
+            "auc": spread([_largest(curve["oracle_test_auc"]) for curve in drawn]),
+            "f1": spread([_oracle(one, "f1") for one in metrics]),
+            "mcc": spread([_oracle(one, "mcc") for one in metrics]),
+            "dice": spread([_largest(curve["oracle_test_dice"]) for curve in drawn]),
+        },
+        validation={
+            name: spread([float(epoch[name]) if epoch.get(name) else None for epoch in kept])
+            for name in VALIDATION
+        },
+        minutes=float(np.mean(seconds)) / 60,
+    )
+
+
+def _kept_epoch(training: Training) -> dict[str, str]:
+    rows = history(training.folder)
+    best = [row for row in rows if row["best"] == "1"]
+    # without any validation score the last epoch is kept
+    return (best or rows)[-1]
+
+
+def _largest(values: Float64[np.ndarray, "row"]) -> float | None:
+    return None if np.isnan(values).all() else float(np.nanmax(values))
+
+
+def _oracle(metrics: Mapping[str, Any], key: str) -> float | None:
+    entry = metrics.get("oracle", {}).get("macro", {}).get(key, {})
+    value = entry.get("value")
+    return None if value is None else float(value)
