@@ -58,6 +58,8 @@ class ModelSettings(_Frozen):
     dropout: float = Field(default=0.1, ge=0, lt=1)
     positions: bool = True
     """Learned position vectors on the image tokens (KAD has none)."""
+    norm_inputs: bool = True
+    """The decoder's LayerNorm also takes image tokens and prompts (KAD; not MedKLIP)."""
     query_context: QueryContext = "isolated"
     map_layers: MapLayers = "last"
     """Whose cross-attention is the map: the last layer's (KAD) or the mean over layers (MedKLIP).

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from dwarf_cxr.errors import ConfigError
 from dwarf_cxr.data.batches import RegionTargets
 from dwarf_cxr.data.store import PreparedData
+from dwarf_cxr.errors import ConfigError
 from dwarf_cxr.evaluation.references import mean_coverage
 from dwarf_cxr.models.checkpoint import load_model
 from dwarf_cxr.training.few_shot import keep_region_cases

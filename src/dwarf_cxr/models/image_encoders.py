@@ -16,6 +16,7 @@ from dwarf_cxr.models.efficientnet import (
     starter_image_encoder,
 )
 from dwarf_cxr.models.hugging_face import find_folder
+from dwarf_cxr.models.kad_image_encoders import kad_vit_from_folder, rebuild_kad_image_encoder
 from dwarf_cxr.models.normalisation import Normalisation
 from dwarf_cxr.models.vision_transformer import VisionTransformer, vit_from_folder
 
@@ -49,7 +50,9 @@ def build_image_encoder(name: str, frozen_layers: int | None) -> nn.Module:
         return starter_image_encoder(STARTER_FROZEN if frozen_layers is None else frozen_layers)
     if name == "vit-b16":
         return VisionTransformer({}, frozen_layers or 0)
-    return vit_from_folder(find_folder("image_encoder", name), frozen_layers or 0)
+    folder = find_folder("image_encoder", name)
+    imported = kad_vit_from_folder(folder, frozen_layers or 0)
+    return imported or vit_from_folder(folder, frozen_layers or 0)
 
 
 def rebuild_image_encoder(description: Mapping[str, Any]) -> nn.Module:
@@ -65,4 +68,6 @@ def rebuild_image_encoder(description: Mapping[str, Any]) -> nn.Module:
             # older models lack it: they are ViTs, normalised as their family is
             Normalisation.of(normalisation) if normalisation else None,
         )
+    if (encoder := rebuild_kad_image_encoder(description)) is not None:
+        return encoder
     raise CheckpointError(f"image encoder kind {kind!r} is unknown to this version of dwarf-cxr")

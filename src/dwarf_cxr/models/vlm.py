@@ -73,6 +73,7 @@ class VisionLanguageClassifier(nn.Module):
             settings.attention_heads,
             settings.feedforward,
             settings.dropout,
+            settings.norm_inputs,
         )
         self.dropout = nn.Dropout(settings.dropout)
         self.score = nn.Linear(settings.width, 1)

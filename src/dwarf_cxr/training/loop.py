@@ -42,13 +42,13 @@ from dwarf_cxr.objectives.label_loss import positive_weights
 from dwarf_cxr.progress import Report
 from dwarf_cxr.training.augmentation import apply_changes, draw_changes
 from dwarf_cxr.training.captions import Captions
+from dwarf_cxr.training.few_shot import keep_region_cases
 from dwarf_cxr.training.losses import (
     CaptionBatch,
     TrainingLoss,
     added_loss_columns,
     mean_losses,
 )
-from dwarf_cxr.training.few_shot import keep_region_cases
 from dwarf_cxr.training.optimisation import build_optimizer, rate_factor, set_rates
 from dwarf_cxr.training.schedules import active_findings
 from dwarf_cxr.training.state import Progress, load_state, save_state

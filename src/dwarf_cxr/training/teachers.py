@@ -254,7 +254,7 @@ def train_net(
 
 def segmentation_loss(logits: Tensor, regions: Tensor) -> Tensor:
     """Plain soft Dice plus cross-entropy, both means; (B, h, w), regions in [0, 1]."""
-    dice = suppressed_dice_loss(logits.sigmoid(), regions, fp_weight=1, smooth=DICE_SMOOTH)
+    dice = suppressed_dice_loss(logits.sigmoid(), regions, fp_weight=1.0, smooth=DICE_SMOOTH)
     return dice.mean() + nn.functional.binary_cross_entropy_with_logits(logits, regions)
 
 
