@@ -39,8 +39,9 @@ class ModelSettings(_Frozen):
     """What the classifier is made of."""
 
     image_encoder: str = "efficientnet-lite0"
-    """`efficientnet-lite0` (starter, ImageNet weights from its package), `vit-b16` (random start)
-    or the path of a folder with a ViT in Hugging Face layout."""
+    """`efficientnet-lite0` (starter, ImageNet weights from its package), `vit-b16` (random start),
+    or a folder or hub name (`org/name`) of a vision transformer in Hugging Face layout: ViT, DeiT,
+    DINOv2, CLIP, SigLIP."""
     frozen_layers: int | None = Field(default=None, ge=0)
     """Encoder blocks, counted from the image, that stay as they were pretrained; None: as the
     encoder does best, 5 of the starter's 16 and none of a ViT's."""
