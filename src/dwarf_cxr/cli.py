@@ -57,6 +57,14 @@ class Family(enum.StrEnum):
     MEDKLIP = "medklip"
     MED_KEBERT = "med-kebert"
     VIT = "vit"
+    CLIP = "clip"
+
+
+class ClipMaps(enum.StrEnum):
+    """What a map of CLIP compares a patch with."""
+
+    DIFFERENCE = "difference"
+    POSITIVE = "positive"
 
 
 class Pixels(enum.StrEnum):
@@ -607,7 +615,11 @@ def dicom_report(
 def import_weights(
     family: Annotated[Family, typer.Argument(help="Whose weights they are.")],
     path: Annotated[
-        Path, typer.Argument(help="The checkpoint, or a folder.", metavar="FILE_OR_FOLDER")
+        Path,
+        typer.Argument(
+            help="The checkpoint, or a folder; clip: a folder or a name on the Hugging Face hub.",
+            metavar="FILE_OR_FOLDER",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The folder to write; must not exist yet.")],
     text_encoder: Annotated[
@@ -625,13 +637,25 @@ def import_weights(
     ] = False,
     image_size: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(help="kad, medklip: side of the films; KAD-1024 needs 1024."),
+        typer.Option(help="kad, medklip, clip: side of the films; KAD-1024 needs 1024."),
     ] = None,
     findings: FindingsOption = None,
     prompts: PromptsOption = None,
     pixels: Annotated[
         Optional[Pixels],  # noqa: UP045
         typer.Option(help="vit: how its training normalised pixels, if not as its layout does."),
+    ] = None,
+    positive: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="clip: the sentence that a finding is there; default '{finding}'."),
+    ] = None,
+    negative: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="clip: the sentence that it is not; default 'no {finding}'."),
+    ] = None,
+    maps: Annotated[
+        Optional[ClipMaps],  # noqa: UP045
+        typer.Option(help="clip: maps compare with both sentences, or with the positive alone."),
     ] = None,
 ) -> None:
     """Check weights of another project key by key and write them in this project's form."""
@@ -647,6 +671,9 @@ def import_weights(
         findings=_names(findings),
         prompts=prompts,
         pixels=None if pixels is None else pixels.value,
+        positive=positive,
+        negative=negative,
+        maps=None if maps is None else maps.value,
     )
     typer.echo("\n".join(report.lines()))
 

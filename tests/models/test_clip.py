@@ -29,7 +29,12 @@ def folders(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(folders, tmp_path_factory):
     root = tmp_path_factory.mktemp("imported")
-    return {family: import_clip(str(folders[family]), root / family, FINDINGS) for family in PIXELS}
+    return {family: imported(folders[family], root / family) for family in PIXELS}
+
+
+def imported(folder, out, **options):
+    import_clip(str(folder), out, FINDINGS, **options)
+    return load_model(out)
 
 
 def transformers_own(folder, family, films, sentences):
@@ -68,7 +73,7 @@ def test_scores_are_the_softmax_over_both_sentences(folders, made, family):
 @pytest.mark.parametrize("maps", ["difference", "positive"])
 def test_maps_compare_every_patch_with_both_sentences(folders, family, maps, tmp_path):
     settings = ClipSettings("chest with {finding}", "chest without {finding}", maps)
-    model = import_clip(str(folders[family]), tmp_path / "m", FINDINGS, settings=settings)
+    model = imported(folders[family], tmp_path / "m", settings=settings)
     films = random_pixels(2)
     answer = model.predict(films).maps
     assert answer.shape == (2, 3, 4, 4)
@@ -190,7 +195,7 @@ def test_templates_that_cannot_ask_are_refused(folders, tmp_path):
 
 
 def test_another_image_size_interpolates_positions(folders, tmp_path):
-    model = import_clip(str(folders["siglip"]), tmp_path / "m", FINDINGS, image_size=96)
+    model = imported(folders["siglip"], tmp_path / "m", image_size=96)
     assert model.image_size == 96
     assert model.predict(np.zeros((1, 96, 96), dtype=np.uint8)).maps.shape == (1, 3, 6, 6)
     with pytest.raises(ConfigError, match="--size 64 or 80"):

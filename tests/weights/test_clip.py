@@ -12,7 +12,7 @@ from dwarf_cxr.errors import CheckpointError, ConfigError
 from dwarf_cxr.files import sha256_of
 from dwarf_cxr.findings import VOCABULARY
 from dwarf_cxr.models.checkpoint import load_model
-from dwarf_cxr.models.clip import ClipClassifier
+from dwarf_cxr.models.clip import ClipClassifier, ClipSettings
 from dwarf_cxr.weights.clip import import_clip
 from tests.models.made_towers import write_both_towers, write_tower
 from tests.tiny import FINDINGS, write_data
@@ -90,20 +90,28 @@ def test_other_zero_shot_methods_and_settings_are_refused(place, tmp_path):
 
 
 def test_origin_and_words_are_kept(place, tmp_path):
-    model = import_clip(
-        str(place / "clip"), tmp_path / "m", KNOWN, prompts={"Effusion": "fluid chest"}
-    )
+    (tmp_path / "prompts.yaml").write_text("Effusion: fluid chest\n")
+    done = run(
+        "weights", "import", "clip", place / "clip", "--out", tmp_path / "m",
+        "--findings", "Mass,Effusion", "--prompts", tmp_path / "prompts.yaml",
+        "--negative", "without {finding}", "--maps", "positive",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "Effusion is asked with 'fluid chest'" in done.output
+    model = load_model(tmp_path / "m")
+    assert model.settings == ClipSettings("{finding}", "without {finding}", "positive")
     weights = place / "clip" / "model.safetensors"
     assert model.origin.family == "clip"
     assert model.origin.sha256 == sha256_of(weights)
     card = (tmp_path / "m" / "README.md").read_text()
     assert "Effusion is asked with 'fluid chest'" in card
-    assert "'no {finding}'" in card
-    plain = load_model(place / "clip-model")
+    assert "'without {finding}'" in card
+    import_clip(str(place / "clip"), tmp_path / "plain", KNOWN, settings=model.settings)
+    plain = load_model(tmp_path / "plain")
     films = np.random.default_rng(1).integers(0, 256, (2, 64, 64), dtype=np.uint8)
     by_words = plain.predict(films, ["Effusion"], {"Effusion": "fluid chest"})
     stored = load_model(tmp_path / "m").predict(films, ["Effusion"])
-    np.testing.assert_allclose(stored.probability, by_words.probability, atol=1e-7)
+    np.testing.assert_allclose(stored.probability, by_words.probability, rtol=0, atol=1e-6)
 
 
 def test_the_vocabulary_is_asked_by_default(place, tmp_path):

@@ -24,6 +24,8 @@ from dwarf_cxr.models.normalisation import GreyToChannels, Normalisation
 from dwarf_cxr.models.outputs import MapDomain, ModelCard, Origin, Outputs, Prediction
 from dwarf_cxr.models.vision_transformer import square_grid
 
+ClipMap = Literal["difference", "positive"]
+
 PREDICT_BATCH = 32
 PLACE = "{finding}"
 TOKENIZER_FOLDER = "tokenizer"
@@ -36,7 +38,7 @@ class ClipSettings:
 
     positive: str = "{finding}"
     negative: str = "no {finding}"
-    maps: Literal["difference", "positive"] = "difference"
+    maps: ClipMap = "difference"
     """`difference`: nearness to the positive minus nearness to the negative sentence; `positive`:
     nearness to the positive one alone."""
 

@@ -18,6 +18,8 @@ from dwarf_cxr.models.hugging_face import find_folder, load_tokenizer, quiet
 from dwarf_cxr.models.normalisation import read_normalisation
 from dwarf_cxr.models.outputs import Origin
 from dwarf_cxr.models.vision_transformer import BOTH_TOWERS, refuse_unfit, tower_of_folder
+from dwarf_cxr.weights.reading import ForeignFile
+from dwarf_cxr.weights.report import Report
 
 
 def import_clip(
@@ -28,7 +30,7 @@ def import_clip(
     prompts: Mapping[str, str] | None = None,
     image_size: int | None = None,
     settings: ClipSettings | None = None,
-) -> ClipClassifier:
+) -> Report:
     """Write the model folder `out` from a folder, or hub name, of a CLIP or SigLIP model.
 
     Args:
@@ -67,9 +69,11 @@ def import_clip(
         own_size if image_size is None else image_size,
         read_normalisation(folder, vision.model_type),
     )
-    model.origin = _origin(source, folder, model, words)
+    report = _report(source, folder, out, model, words)
+    weights = report.foreign
+    model.origin = Origin("clip", weights.file.name, weights.sha256, report.origin_notes())
     model.eval().save_pretrained(out)
-    return model
+    return report
 
 
 def _both_towers(where: str, folder: Path) -> Any:
@@ -97,18 +101,28 @@ def _both_towers(where: str, folder: Path) -> Any:
     return clip
 
 
-def _origin(source: str, folder: Path, model: ClipClassifier, words: Mapping[str, str]) -> Origin:
+def _report(
+    source: str, folder: Path, out: Path, model: ClipClassifier, words: Mapping[str, str]
+) -> Report:
     weights = min(
         (*folder.glob("model*.safetensors*"), *folder.glob("pytorch_model*.bin*")),
         key=lambda file: (not file.name.endswith(".index.json"), file.name != "model.safetensors"),
     )
     settings = model.settings
     notes = [
-        f"variant: {model.clip.config.model_type}",
         f"from {source}" if folder == Path(source) else f"from the hub: {source} at {folder.name}",
         f"sentences: {settings.positive!r} against {settings.negative!r}, words lower-cased",
         f"map: {settings.maps} of cosines per patch",
         f"films are resized to {model.image_size} px whole; nothing is cropped",
     ]
     notes += [f"{name} is asked with {said!r}" for name, said in words.items()]
-    return Origin("clip", weights.name, sha256_of(weights), tuple(notes))
+    return Report(
+        family="clip",
+        variant=model.clip.config.model_type,
+        foreign=ForeignFile(weights, sha256_of(weights), {}, ()),
+        out=out,
+        aliases=(),
+        dropped=(),
+        notes=tuple(notes),
+        next_step=f"dwarf evaluate {out} --data DATA (prepared with --size {model.image_size})",
+    )

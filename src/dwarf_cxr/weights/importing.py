@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dwarf_cxr.errors import ConfigError
+from dwarf_cxr.findings import VOCABULARY
+from dwarf_cxr.models.clip import ClipMap, ClipSettings
 from dwarf_cxr.prediction import read_prompts
+from dwarf_cxr.weights.clip import import_clip
 from dwarf_cxr.weights.kad import import_kad
 from dwarf_cxr.weights.kebert import import_kebert
 from dwarf_cxr.weights.medklip import import_medklip
@@ -23,6 +26,9 @@ def import_foreign(
     findings: Sequence[str] | None = None,
     prompts: Path | None = None,
     pixels: Pixels | None = None,
+    positive: str | None = None,
+    negative: str | None = None,
+    maps: ClipMap | None = None,
 ) -> Report:
     """Import weights of `family` from `path` to the folder `out`.
 
@@ -36,12 +42,16 @@ def import_foreign(
         "--findings": findings,
         "--prompts": prompts,
         "--pixels": pixels,
+        "--positive": positive,
+        "--negative": negative,
+        "--maps": maps,
     }
     known = {
         "kad": ("--text-encoder", "--image-size", "--findings", "--prompts"),
         "medklip": ("--text-encoder", "--image-size", "--findings", "--prompts"),
         "med-kebert": ("--text-encoder",),
         "vit": ("--pixels",),
+        "clip": ("--image-size", "--findings", "--prompts", "--positive", "--negative", "--maps"),
     }
     if family not in known:
         raise ConfigError(f"unknown family {family!r}; known: {', '.join(known)}")
@@ -56,6 +66,21 @@ def import_foreign(
         return import_vit(path, out, trust=trust, pixels=pixels)
     if family == "med-kebert":
         return import_kebert(path, out, text_encoder=text_encoder, trust=trust)
+    words = None if prompts is None else read_prompts(prompts)
+    if family == "clip":
+        default = ClipSettings()
+        return import_clip(
+            str(path),
+            out,
+            VOCABULARY if findings is None else findings,
+            prompts=words,
+            image_size=image_size,
+            settings=ClipSettings(
+                default.positive if positive is None else positive,
+                default.negative if negative is None else negative,
+                default.maps if maps is None else maps,
+            ),
+        )
     importer = import_kad if family == "kad" else import_medklip
     return importer(
         path,
@@ -64,5 +89,5 @@ def import_foreign(
         trust=trust,
         image_size=image_size,
         findings=findings,
-        prompts=None if prompts is None else read_prompts(prompts),
+        prompts=words,
     )
