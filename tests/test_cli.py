@@ -16,6 +16,7 @@ from dwarf_cxr.cli import app
 
 COMMANDS = (
     "methods",
+    "teachers",
     "train",
     "pretrain",
     "evaluate",
@@ -25,6 +26,7 @@ COMMANDS = (
     "demo",
     "data",
     "export",
+    "weights",
 )
 
 
@@ -42,7 +44,8 @@ def test_help_names_every_command():
 
 
 @pytest.mark.parametrize(
-    "command", [["data", "prepare"], ["train"], ["pretrain"], ["evaluate"], ["compare"]]
+    "command",
+    [["data", "prepare"], ["teachers"], ["train"], ["pretrain"], ["evaluate"], ["compare"]],
 )
 def test_every_command_has_help(command):
     result = CliRunner().invoke(app, [*command, "--help"])
@@ -53,7 +56,7 @@ def test_every_command_has_help(command):
 def test_help_imports_nothing_heavy():
     code = (
         "import sys, dwarf_cxr.cli; "
-        "heavy = {'torch', 'numpy', 'cv2', 'matplotlib', 'transformers', 'scipy'}; "
+        "heavy = {'torch', 'numpy', 'cv2', 'matplotlib', 'transformers', 'scipy', 'monai'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -91,6 +94,8 @@ def test_wrong_usage_exits_with_2():
         (["data", "prepare", "nih", "--root", "OUT/none", "--out", "OUT/d"], "no such folder"),
         (["train", "dwarf", "--data", "OUT/none", "--out", "OUT/r"], "dataset.json is missing"),
         (["train", "dwarv", "--data", "OUT/none", "--out", "OUT/r"], "unknown method 'dwarv'"),
+        (["teachers", "--data", "OUT/none", "--out", "OUT/t"], "dataset.json is missing"),
+        (["teachers", "--data", "OUT/none", "--out", "OUT/t", "--size", "9"], "size 9: choose"),
         (["evaluate", "OUT/none", "--data", "OUT/none"], "no model there"),
     ],
 )

@@ -1,7 +1,10 @@
 """Tiny encoders and a tiny prepared data set, so that a training takes a second."""
 
+import hashlib
+import json
 import pickle
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -16,6 +19,7 @@ from dwarf_cxr.config import (
     TrainingSettings,
     with_overrides,
 )
+from dwarf_cxr.data.coco import shape_to_coco
 from dwarf_cxr.data.prepare import prepare
 from dwarf_cxr.data.records import Box, Radiograph, Region, SourceSet
 from dwarf_cxr.data.store import PreparedData
@@ -111,6 +115,31 @@ def write_data(
         )
     source = SourceSet("tiny", FINDINGS, tuple(radiographs), "generated", "CC0-1.0", "nobody")
     return prepare(source, folder, size=SIZE, workers=1, progress=lambda done, total: None)
+
+
+def add_pseudo(data: PreparedData, folder: Path, places: Mapping[tuple[int, str], Box]) -> Path:
+    """A copy of the data with a teacher's box at each (image, finding); any split is allowed."""
+    shutil.copytree(data.folder, folder)
+    path = folder / "regions.json"
+    document = json.loads(path.read_text())
+    category = {one["name"]: one["id"] for one in document["categories"]}
+    for (index, finding), box in places.items():
+        document["annotations"].append(
+            {
+                "id": len(document["annotations"]) + 1,
+                "image_id": document["images"][index]["id"],
+                "category_id": category[finding],
+                **shape_to_coco(box),
+                "kind": "pseudo",
+                "annotator": "teacher",
+                "teacher_dice": 0.5,
+            }
+        )
+    path.write_text(json.dumps(document))
+    dataset = json.loads((folder / "dataset.json").read_text())
+    dataset["sha256"]["regions.json"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (folder / "dataset.json").write_text(json.dumps(dataset))
+    return folder
 
 
 def settings(vit: Path, bert: Path, assignments: Sequence[str] = ()) -> MethodSettings:

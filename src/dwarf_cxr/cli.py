@@ -25,6 +25,8 @@ export_app = typer.Typer(
     help="Write what a model says in the formats of other systems.", no_args_is_help=True
 )
 app.add_typer(export_app, name="export")
+weights_app = typer.Typer(help="Take over weights of other projects.", no_args_is_help=True)
+app.add_typer(weights_app, name="weights")
 
 
 MOST_NOTES = 40
@@ -46,6 +48,31 @@ class Source(enum.StrEnum):
     CSV = "csv"
     DICOM = "dicom"
     SYNTHETIC = "synthetic"
+
+
+class Family(enum.StrEnum):
+    """Whose weights `dwarf weights import` takes."""
+
+    KAD = "kad"
+    MEDKLIP = "medklip"
+    MED_KEBERT = "med-kebert"
+    VIT = "vit"
+    CLIP = "clip"
+
+
+class ClipMaps(enum.StrEnum):
+    """What a map of CLIP compares a patch with."""
+
+    DIFFERENCE = "difference"
+    POSITIVE = "positive"
+
+
+class Pixels(enum.StrEnum):
+    """How the training of a ViT normalised its pixels."""
+
+    HALF = "half"
+    IMAGENET = "imagenet"
+    MRM = "mrm"
 
 
 class Uncertain(enum.StrEnum):
@@ -582,6 +609,73 @@ def dicom_report(
 ) -> None:
     """Write DICOM structured reports: the score of every finding, and regions."""
     _export_dicom("report", run, images, out, findings, prompts)
+
+
+@weights_app.command("import")
+def import_weights(
+    family: Annotated[Family, typer.Argument(help="Whose weights they are.")],
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="The checkpoint, or a folder; clip: a folder or a name on the Hugging Face hub.",
+            metavar="FILE_OR_FOLDER",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The folder to write; must not exist yet.")],
+    text_encoder: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="kad, med-kebert: a folder with the tokeniser and config.json of Med-KEBERT; "
+            "medklip: Bio_ClinicalBERT."
+        ),
+    ] = None,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust", help="Unpickle in full what holds more than tensors: it can run any program."
+        ),
+    ] = False,
+    image_size: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="kad, medklip, clip: side of the films; KAD-1024 needs 1024."),
+    ] = None,
+    findings: FindingsOption = None,
+    prompts: PromptsOption = None,
+    pixels: Annotated[
+        Optional[Pixels],  # noqa: UP045
+        typer.Option(help="vit: how its training normalised pixels, if not as its layout does."),
+    ] = None,
+    positive: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="clip: the sentence that a finding is there; default '{finding}'."),
+    ] = None,
+    negative: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="clip: the sentence that it is not; default 'no {finding}'."),
+    ] = None,
+    maps: Annotated[
+        Optional[ClipMaps],  # noqa: UP045
+        typer.Option(help="clip: maps compare with both sentences, or with the positive alone."),
+    ] = None,
+) -> None:
+    """Check weights of another project key by key and write them in this project's form."""
+    from dwarf_cxr.weights.importing import import_foreign
+
+    report = import_foreign(
+        family.value,
+        path,
+        out,
+        text_encoder=text_encoder,
+        trust=trust,
+        image_size=image_size,
+        findings=_names(findings),
+        prompts=prompts,
+        pixels=None if pixels is None else pixels.value,
+        positive=positive,
+        negative=negative,
+        maps=None if maps is None else maps.value,
+    )
+    typer.echo("\n".join(report.lines()))
 
 
 @app.command()

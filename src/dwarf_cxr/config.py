@@ -39,8 +39,9 @@ class ModelSettings(_Frozen):
     """What the classifier is made of."""
 
     image_encoder: str = "efficientnet-lite0"
-    """`efficientnet-lite0` (starter, ImageNet weights from its package), `vit-b16` (random start)
-    or the path of a folder with a ViT in Hugging Face layout."""
+    """`efficientnet-lite0` (starter, ImageNet weights from its package), `vit-b16` (random start),
+    or a folder or hub name (`org/name`) of a vision transformer in Hugging Face layout: ViT, DeiT,
+    DINOv2, CLIP, SigLIP."""
     frozen_layers: int | None = Field(default=None, ge=0)
     """Encoder blocks, counted from the image, that stay as they were pretrained; None: as the
     encoder does best, 5 of the starter's 16 and none of a ViT's."""
@@ -57,6 +58,8 @@ class ModelSettings(_Frozen):
     dropout: float = Field(default=0.1, ge=0, lt=1)
     positions: bool = True
     """Learned position vectors on the image tokens (KAD has none)."""
+    norm_inputs: bool = True
+    """The decoder's LayerNorm also takes image tokens and prompts (KAD; not MedKLIP)."""
     query_context: QueryContext = "isolated"
     map_layers: MapLayers = "last"
     """Whose cross-attention is the map: the last layer's (KAD) or the mean over layers (MedKLIP).

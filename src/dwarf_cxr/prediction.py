@@ -18,9 +18,8 @@ from dwarf_cxr.errors import ConfigError, DataError, ImageError
 from dwarf_cxr.evaluation.maps import reaches
 from dwarf_cxr.files import read_json, sha256_of, write_bytes, write_json
 from dwarf_cxr.findings import select
-from dwarf_cxr.models.checkpoint import load_model, model_folder
+from dwarf_cxr.models.checkpoint import Model, load_model, model_folder
 from dwarf_cxr.models.outputs import ModelCard, method_of
-from dwarf_cxr.models.vlm import VisionLanguageClassifier
 from dwarf_cxr.progress import Report
 from dwarf_cxr.reporting.overlay import (
     THRESHOLD,
@@ -112,7 +111,7 @@ class WriteMore(Protocol):
 class _Judge:
     """The model and how it is asked."""
 
-    model: VisionLanguageClassifier
+    model: Model
     card: ModelCard | None
     """None of a zero-shot model, which has no thresholds."""
     findings: tuple[str, ...]

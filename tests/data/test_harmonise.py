@@ -359,6 +359,23 @@ def test_a_region_on_an_absent_part_is_not_the_unions(tmp_path):
     assert [region.shape for region in first.regions] == [Box(20.0, 9.0, 30.0, 20.0)]
 
 
+def test_a_teachers_region_does_not_make_the_experts_of_a_union_whole(tmp_path):
+    rib, clavicle = Box(0.0, 0.0, 9.0, 9.0), Box(20.0, 9.0, 30.0, 20.0)
+    regions = (
+        Region("Rib", rib),
+        Region("Rib", clavicle, kind="pseudo"),
+        Region("Clavicle", clavicle, kind="pseudo"),
+    )
+    source = made_source(0, tmp_path, count=3)
+    labels = {"Rib": True, "Clavicle": True}
+    one = Radiograph("film0", "p0", tmp_path / "film0.png", labels, regions, None, "train")
+    source = SourceSet("left", OWN, (one, *source.radiographs[1:]), "s", "l", "c")
+    data = prepare(source, tmp_path / "data", size=16)
+    joined = harmonise_data(data, {"Broken": FindingUnion(("Rib", "Clavicle"))})
+    assert joined.regions(0, "Broken") == ()
+    assert len(joined.with_regions("pseudo").regions(0, "Broken")) == 2
+
+
 LUMPS = LabelMap(
     {"NIH ChestX-ray14": {"Nodule": ("Lump",), "Mass": ("Lump",), "Edema": ("Edema",)}}, {}, "made"
 )

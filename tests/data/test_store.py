@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dwarf_cxr.data.check import check
 from dwarf_cxr.data.prepare import prepare
 from dwarf_cxr.data.records import Box, Region
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import ConfigError, DataError
+from tests.tiny import add_pseudo
 
 
 @pytest.fixture
@@ -227,3 +229,66 @@ def test_fewer_images_with_regions_than_rows_are_refused(folder):
     restamp(folder, "regions.json", without_last)
     with pytest.raises(DataError, match=r"5 images where images\.csv lists 6"):
         PreparedData.open(folder)
+
+
+FAR = Box(20.0, 12.0, 24.0, 16.0)
+
+
+@pytest.fixture
+def with_pseudo(folder, tmp_path):
+    """Film 0 and film 4 have a Mass by an expert; the teachers' are on 0, 2 (no expert) and 1."""
+    places = {(0, "Mass"): FAR, (2, "Mass"): FAR, (1, "Edema"): FAR}
+    return PreparedData.open(add_pseudo(PreparedData.open(folder), tmp_path / "pseudo", places))
+
+
+def marked(data):
+    return {(int(i), data.findings[f]) for i, f in np.argwhere(data.has_region())}
+
+
+def test_only_experts_regions_count_unless_others_are_asked_for(folder, with_pseudo):
+    plain = PreparedData.open(folder)
+    assert with_pseudo.region_source == "expert"
+    assert with_pseudo.fingerprint != plain.fingerprint
+    np.testing.assert_array_equal(with_pseudo.has_region(), plain.has_region())
+    for index in range(6):
+        for finding in plain.findings:
+            expected = plain.regions(index, finding)
+            assert with_pseudo.regions(index, finding) == expected
+            assert all(region.kind == "expert" for region in expected)
+            np.testing.assert_array_equal(
+                with_pseudo.coverage(index, finding, 5), plain.coverage(index, finding, 5)
+            )
+
+
+def test_pseudo_regions_alone(with_pseudo):
+    data = with_pseudo.with_regions("pseudo")
+    assert marked(data) == {(0, "Mass"), (2, "Mass"), (1, "Edema")}
+    (region,) = data.regions(0, "Mass")
+    assert (region.shape, region.kind, region.annotator) == (FAR, "pseudo", "teacher")
+    assert data.regions(4, "Mass") == ()
+    assert data.coverage(0, "Mass", 4)[3, 3] > 0
+    assert data.coverage(0, "Mass", 4)[1, 0] == 0
+
+
+def test_both_takes_a_teachers_region_only_where_no_expert_drew(with_pseudo):
+    data = with_pseudo.with_regions("both")
+    assert marked(data) == {(0, "Mass"), (4, "Mass"), (2, "Mass"), (1, "Edema")}
+    kinds = {place: {one.kind for one in data.regions(*place)} for place in marked(data)}
+    assert kinds[0, "Mass"] == {"expert"}
+    assert kinds[4, "Mass"] == {"expert"}
+    assert kinds[2, "Mass"] == {"pseudo"}
+    assert kinds[1, "Edema"] == {"pseudo"}
+    assert data.coverage(0, "Mass", 4)[3, 3] == 0
+
+
+def test_the_choice_of_regions_can_be_undone_and_outlives_restriction(with_pseudo):
+    data = with_pseudo.with_regions("pseudo").restrict(["Edema"])
+    assert marked(data) == {(1, "Edema")}
+    assert marked(data.with_regions("expert")) == set()
+
+
+def test_a_region_of_an_unknown_kind_is_refused(folder, with_pseudo):
+    restamp(with_pseudo.folder, "regions.json", lambda text: text.replace("pseudo", "hearsay"))
+    with pytest.raises(DataError, match=r"annotation 3: kind 'hearsay'; write 'expert' or"):
+        PreparedData.open(with_pseudo.folder)
+    assert sum("kind 'hearsay'" in str(fault) for fault in check(with_pseudo.folder)) == 3

@@ -25,7 +25,7 @@ from dwarf_cxr.data.store import (
     pixels_file,
 )
 from dwarf_cxr.errors import DataError
-from dwarf_cxr.files import read_json, sha256_of, sync_folder, write_json
+from dwarf_cxr.files import read_json, sha256_of, sync_folder, write_bytes, write_json
 from dwarf_cxr.json_stream import read_json_object, write_json_object
 
 
@@ -85,8 +85,8 @@ def write_with_pseudo(
     dataset = read_json(data.folder / DATASET_FILE)
     pixels = pixels_file(data.size)
     (folder / DATASET_FILE).unlink(missing_ok=True)
-    for name in (IMAGES_FILE, pixels):
-        _link(data.folder / name, folder / name)
+    write_bytes(folder / IMAGES_FILE, (data.folder / IMAGES_FILE).read_bytes())
+    _link(data.folder / pixels, folder / pixels)
     _write_regions(data.folder / REGIONS_FILE, folder / REGIONS_FILE, regions)
     hashes = {
         IMAGES_FILE: dataset["sha256"][IMAGES_FILE],

@@ -9,7 +9,8 @@ from dwarf_cxr.data.label_map import load_label_map
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.evaluation.cases import DICE_LOST
 from dwarf_cxr.evaluation.evaluate import evaluate
-from dwarf_cxr.evaluation.zero_shot import load_for
+from dwarf_cxr.evaluation.zero_shot import judge_for
+from dwarf_cxr.models.checkpoint import load_model
 from dwarf_cxr.progress import Report
 
 SHOWN = ("auc", "f1", "dice", "max_dice", "hit_rate")
@@ -38,13 +39,14 @@ def evaluate_run(
     Raises:
         DwarfError: no model, no data, no shared finding, or no image in the split.
     """
+    model = load_model(run)
     prepared = PreparedData.open(data)
     names = load_label_map(label_map)
-    model = load_for(run, prepared, names, report)
+    judge = judge_for(model, prepared, names, report)
     config_file = run / "config.yaml"
     seed = load_config(config_file).seed if config_file.is_file() else None
     metrics = evaluate(
-        model,
+        judge,
         prepared,
         split=split,
         out=out,

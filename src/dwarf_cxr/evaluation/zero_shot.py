@@ -17,11 +17,18 @@ from dwarf_cxr.models.outputs import Classifier, ZeroShotClassifier, method_of
 from dwarf_cxr.progress import Report
 
 
-def load_for(
-    run: Path, data: PreparedData, label_map: LabelMap | None = None, report: Report | None = None
+def load_for(run: Path, data: PreparedData) -> Classifier:
+    """The model of a run as `judge_for` has it."""
+    return judge_for(load_model(run), data)
+
+
+def judge_for(
+    model: ZeroShotClassifier,
+    data: PreparedData,
+    label_map: LabelMap | None = None,
+    report: Report | None = None,
 ) -> Classifier:
-    """The model of a run as it was trained; one without a card, calibrated on `data`."""
-    model = load_model(run)
+    """The model as it was trained; one without a card, calibrated on `data`."""
     if model.card is not None:
         return model
     return calibrated(model, data, method=method_of(model), label_map=label_map, report=report)

@@ -2,7 +2,17 @@
 
 from dwarf_cxr.config import MethodSettings
 from dwarf_cxr.errors import ConfigError
-from dwarf_cxr.methods import classifier, devide, direct, dwarf, dwarf_prior, gain, gain_am, kad
+from dwarf_cxr.methods import (
+    classifier,
+    clip,
+    devide,
+    direct,
+    dwarf,
+    dwarf_prior,
+    gain,
+    gain_am,
+    kad,
+)
 from dwarf_cxr.methods.method import Method
 
 METHODS: tuple[Method, ...] = (
@@ -14,6 +24,7 @@ METHODS: tuple[Method, ...] = (
     direct.METHOD,
     kad.METHOD,
     devide.METHOD,
+    clip.METHOD,
 )
 
 

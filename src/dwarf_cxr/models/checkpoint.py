@@ -26,9 +26,13 @@ from dwarf_cxr.files import (
     write_json,
     write_text,
 )
+from dwarf_cxr.models.clip import TOKENIZER_FOLDER, ClipClassifier, clip_from
+from dwarf_cxr.models.hugging_face import load_tokenizer
 from dwarf_cxr.models.image_encoders import rebuild_image_encoder
 from dwarf_cxr.models.outputs import ModelCard, Origin
 from dwarf_cxr.models.vlm import VisionLanguageClassifier
+
+Model = VisionLanguageClassifier | ClipClassifier
 
 FORMAT = "dwarf-cxr model 1"
 CARD_ARRAYS = ("train_prior", "seen_patients", "seen_files")
@@ -37,9 +41,11 @@ NEWER_ARRAYS = ("seen_files",)
 """Those that older models lack."""
 TEXT_ENCODER_FOLDER = "text_encoder"
 """Where an imported model keeps a text encoder of its own, so that it can be asked new words."""
+CLIP = "clip"
+"""The kind, in config.json, of a `ClipClassifier`; without a kind it is the other model."""
 
 
-def save_model(model: VisionLanguageClassifier, folder: Path) -> None:
+def save_model(model: Model, folder: Path) -> None:
     """Write `model` to `folder`, replacing an earlier one as a whole.
 
     A trained model has a card; an imported one may have its origin alone.
@@ -65,6 +71,9 @@ def save_model(model: VisionLanguageClassifier, folder: Path) -> None:
             "origin": None if model.origin is None else dataclasses.asdict(model.origin),
             "sha256": sha256_of(fresh / "model.safetensors"),
         }
+        if isinstance(model, ClipClassifier):
+            config["kind"] = CLIP
+            model.tokenizer.save_pretrained(fresh / TOKENIZER_FOLDER)
         write_json(fresh / "config.json", config)
 
 
@@ -74,7 +83,7 @@ def model_folder(run: Path) -> Path:
     return whole_folder(run / "model" if (run / "config.yaml").is_file() else run)
 
 
-def load_model(folder: Path) -> VisionLanguageClassifier:
+def load_model(folder: Path) -> Model:
     """The model of a run, or of a bare model folder.
 
     Raises:
@@ -103,9 +112,7 @@ def load_model(folder: Path) -> VisionLanguageClassifier:
         ) from None
 
 
-def _read_model(
-    config: dict[str, Any], config_file: Path, weights_file: Path
-) -> VisionLanguageClassifier:
+def _read_model(config: dict[str, Any], config_file: Path, weights_file: Path) -> Model:
     found = sha256_of(weights_file)
     if found != config["sha256"]:
         raise CheckpointError(
@@ -119,11 +126,7 @@ def _read_model(
         if missing:
             raise CheckpointError(f"{weights_file}: tensors are missing: {', '.join(missing)}")
         card |= {name: tensors.pop(name).numpy() for name in CARD_ARRAYS if name in tensors}
-    architecture = config["architecture"]
-    own_text_encoder = config_file.parent / TEXT_ENCODER_FOLDER
-    if own_text_encoder.is_dir():
-        architecture["settings"]["text_encoder"] = str(own_text_encoder)
-    model = _empty_model(architecture)
+    model = _empty_model(config.get("kind"), config["architecture"], config_file.parent)
     _load_strictly(model, tensors, weights_file)
     model.card = None if card is None else ModelCard(**card)
     if (origin := config.get("origin")) is not None:
@@ -131,7 +134,14 @@ def _read_model(
     return model.eval()
 
 
-def _empty_model(architecture: dict[str, Any]) -> VisionLanguageClassifier:
+def _empty_model(kind: str | None, architecture: dict[str, Any], folder: Path) -> Model:
+    if kind == CLIP:
+        return clip_from(architecture, load_tokenizer(str(folder), folder / TOKENIZER_FOLDER))
+    if kind is not None:
+        raise CheckpointError(f"{folder}: kind {kind!r} is unknown to this version of dwarf-cxr")
+    own_text_encoder = folder / TEXT_ENCODER_FOLDER
+    if own_text_encoder.is_dir():
+        architecture["settings"]["text_encoder"] = str(own_text_encoder)
     return VisionLanguageClassifier(
         ModelSettings.model_validate(architecture["settings"]),
         rebuild_image_encoder(architecture["image_encoder"]),
@@ -142,9 +152,7 @@ def _empty_model(architecture: dict[str, Any]) -> VisionLanguageClassifier:
     )
 
 
-def _load_strictly(
-    model: VisionLanguageClassifier, tensors: dict[str, torch.Tensor], file: Path
-) -> None:
+def _load_strictly(model: Model, tensors: dict[str, torch.Tensor], file: Path) -> None:
     expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     found = {key: tuple(value.shape) for key, value in tensors.items()}
     faults = [f"missing {key}" for key in expected.keys() - found.keys()]
@@ -159,7 +167,7 @@ def _load_strictly(
     model.load_state_dict(tensors)
 
 
-def _card_text(model: VisionLanguageClassifier) -> str:
+def _card_text(model: Model) -> str:
     card = model.card
     if card is None:
         return _origin_text(model)
@@ -185,7 +193,7 @@ Thresholds were fitted on the validation split (score: largest F1; map: largest 
 - Method: {card.method}; queries: {card.query_context}; images: {model.image_size} px, grey.
 - Data: {card.data_name}, fingerprint {card.data_fingerprint}; splits {card.splits_sha256}.
 - Names of findings: {_names(card)}.
-- Architecture: {json.dumps(model.settings.model_dump())}
+- Architecture: {json.dumps(model.architecture()["settings"])}
 
 **Intended use:** research. This is not a medical device: it must not be used to decide about a
 patient. Scores and maps are only known for films like those it was trained on; a map shows where
@@ -194,7 +202,7 @@ film's (compare the `train_prior` and `shuffled` references of its evaluation).
 """
 
 
-def _origin_text(model: VisionLanguageClassifier) -> str:
+def _origin_text(model: Model) -> str:
     if model.origin is None:
         raise CheckpointError("the model has neither card nor origin")
     origin = model.origin
@@ -211,7 +219,7 @@ Weights of {origin.family}, imported by dwarf-cxr {__version__} from `{origin.fi
 Zero-shot: nothing was fitted here. Thresholds and train prior are fitted on the data that the model
 is evaluated on, or stay empty.
 
-- Images: {model.image_size} px, grey; queries: {model.settings.query_context}.
+- Images: {model.image_size} px, grey; queries: {model.query_context}.
 - Asked by default: {", ".join(model.findings)}.
 {notes}
 

@@ -86,15 +86,23 @@ class DecoderLayer(nn.Module):
 class QueryDecoder(nn.Module):
     """Prompts in, one decoded vector and one attention map per prompt out.
 
-    One LayerNorm serves image tokens, prompts and the result, as in KAD. In the `isolated` context
-    a query does not see the others, so that a finding's score and map are the same whichever other
-    findings are asked for; `joint` is KAD's.
+    One LayerNorm serves image tokens, prompts and the result, as in KAD; with `norm_inputs=False`
+    the result alone, as in MedKLIP. In the `isolated` context a query does not see the others, so
+    that a finding's score and map are the same whichever other findings are asked for; `joint` is
+    KAD's.
     """
 
     def __init__(
-        self, width: int, layers: int, heads: int, feedforward: int, dropout: float
+        self,
+        width: int,
+        layers: int,
+        heads: int,
+        feedforward: int,
+        dropout: float,
+        norm_inputs: bool = True,
     ) -> None:
         super().__init__()
+        self.norm_inputs = norm_inputs
         self.norm = nn.LayerNorm(width)
         self.layers = nn.ModuleList(
             DecoderLayer(width, heads, feedforward, dropout) for _ in range(layers)
@@ -112,8 +120,9 @@ class QueryDecoder(nn.Module):
         Float[Tensor, "batch query token"],
     ]:
         """Decoded queries, and head-mean attention and head-mean scores of `map_layers`."""
-        tokens = self.norm(tokens)
-        queries = self.norm(prompts).expand(len(tokens), -1, -1)
+        if self.norm_inputs:
+            tokens, prompts = self.norm(tokens), self.norm(prompts)
+        queries = prompts.expand(len(tokens), -1, -1)
         attention: list[Tensor] = []
         logits: list[Tensor] = []
         for layer in self.layers:

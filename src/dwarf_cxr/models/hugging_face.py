@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from dwarf_cxr.errors import ConfigError
+from dwarf_cxr.errors import CheckpointError, ConfigError
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 """`org/name`, as the hub spells it."""
@@ -42,36 +43,36 @@ def _cached(name: str) -> Path | None:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
+    needed = ["config.json", WEIGHTS[0]]  # a download that broke off between shards is refused
     try:
-        folder = Path(snapshot_download(name, local_files_only=True, allow_patterns="config.json"))
+        folder = Path(snapshot_download(name, local_files_only=True, allow_patterns=needed))
     except LocalEntryNotFoundError:
         return None
-    return folder if (folder / "config.json").is_file() and _has_weights(folder) else None
+    return folder if _is_whole(folder) else None
 
 
 def _downloaded(setting: str, name: str) -> Path:
     from huggingface_hub import snapshot_download
 
+    reason = f"there is no config.json with {' or '.join(WEIGHTS)}"
     for weights in WEIGHTS:
         try:
             folder = Path(snapshot_download(name, allow_patterns=[*SETTINGS_AND_WORDS, weights]))
         except Exception as fault:  # no network, no such model, no access: the client's own kinds
             reason = str(fault).strip().splitlines()[0] if str(fault).strip() else repr(fault)
-            raise ConfigError(
-                f"{setting} = {name}: no such folder, not in the local Hugging Face cache, and the "
-                f"hub cannot give it ({reason}); give a folder, or run 'hf download {name}' "
-                "(older: 'huggingface-cli download') where there is a network"
-            ) from None
-        if _has_weights(folder):
+            break
+        if _is_whole(folder):
             return folder
     raise ConfigError(
-        f"{setting} = {name}: this model on the hub has no {' or '.join(WEIGHTS)}; "
-        "give a folder with weights in Hugging Face layout"
+        f"{setting} = {name}: no such folder, not in the local Hugging Face cache, and the hub "
+        f"cannot give it ({reason}); give a folder, or run 'hf download {name}' (older: "
+        "'huggingface-cli download') where there is a network"
     )
 
 
-def _has_weights(folder: Path) -> bool:
-    return any(True for pattern in WEIGHTS for _ in folder.glob(pattern))
+def _is_whole(folder: Path) -> bool:
+    weights = any(True for pattern in WEIGHTS for _ in folder.glob(pattern))
+    return weights and (folder / "config.json").is_file()
 
 
 @contextmanager
@@ -88,3 +89,27 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bar:
             logging.enable_progress_bar()
+
+
+def load_tokenizer(where: str, folder: Path) -> Any:
+    """The tokeniser of a folder.
+
+    Args:
+        where: what names the folder, for the message.
+
+    Raises:
+        ConfigError: it needs a package that is not installed.
+        CheckpointError: the folder has none, or a damaged one.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        with quiet():
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except ImportError as fault:
+        raise ConfigError(
+            f"{where}: its tokeniser needs another package ({fault}); SigLIP's first version needs "
+            "'pip install sentencepiece'"
+        ) from None
+    except Exception as fault:  # the tokenizers library raises plain Exception on damaged files
+        raise CheckpointError(f"{where}: its tokeniser cannot be read: {fault}") from None

@@ -17,6 +17,7 @@ from dwarf_cxr.models.efficientnet import (
 )
 from dwarf_cxr.models.hugging_face import find_folder
 from dwarf_cxr.models.normalisation import Normalisation
+from dwarf_cxr.models.resnet import ResNetTokens
 from dwarf_cxr.models.vision_transformer import VisionTransformer, vit_from_folder
 
 
@@ -64,5 +65,9 @@ def rebuild_image_encoder(description: Mapping[str, Any]) -> nn.Module:
             description["frozen_layers"],
             # older models lack it: they are ViTs, normalised as their family is
             Normalisation.of(normalisation) if normalisation else None,
+        )
+    if kind == "resnet50":
+        return ResNetTokens(
+            description["stages"], description["width"], description["frozen_layers"]
         )
     raise CheckpointError(f"image encoder kind {kind!r} is unknown to this version of dwarf-cxr")

@@ -22,6 +22,7 @@ ARCHITECTURE = (
     "attention_heads",
     "feedforward",
     "positions",
+    "norm_inputs",
 )
 """Settings that the weights fix; the others are the method's to choose."""
 OWN_PARTS = ("heads.", "prompt_features", "log_scale")

@@ -5,6 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
 from dwarf_cxr.errors import ConfigError
 
 
@@ -22,6 +26,31 @@ class Normalisation(NamedTuple):
     def of(cls, description: dict[str, Sequence[float]]) -> "Normalisation":
         """What `describe` recorded."""
         return cls(tuple(description["mean"]), tuple(description["std"]))
+
+
+class GreyToChannels(nn.Module):
+    """Grey images in [0, 1] to the normalised channels that a pretrained model expects."""
+
+    def __init__(self, normalisation: Normalisation, channels: int) -> None:
+        """Raises ConfigError where the normalisation is of another number of channels."""
+        super().__init__()
+        self.channels = channels
+        self.mean: Tensor
+        self.std: Tensor
+        for name, values in zip(("mean", "std"), normalisation, strict=True):
+            if len(values) not in (1, channels):
+                raise ConfigError(
+                    f"the model takes {channels} channels, its image processor gives a {name} for "
+                    f"{len(values)}"
+                )
+            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
+
+    def forward(
+        self, images: Float[Tensor, "batch height width"]
+    ) -> Float[Tensor, "batch channel height width"]:
+        """(pixel - mean) / std in every channel."""
+        normalised = (images[:, None] - self.mean) / self.std
+        return normalised.expand(-1, self.channels, -1, -1)
 
 
 HALF = Normalisation((0.5,), (0.5,))
@@ -59,10 +88,9 @@ def read_normalisation(folder: Path, family: str) -> Normalisation:
     if processor.get("do_normalize", True):
         shift = _numbers(file, "image_mean", processor.get("image_mean") or default.mean)
         spread = _numbers(file, "image_std", processor.get("image_std") or default.std)
-    (scale,) = _numbers(file, "rescale_factor", factor)
-    if scale <= 0 or min(spread) <= 0:
-        raise ConfigError(f"{file}: image_std and rescale_factor must be above zero")
-    scale *= 255
+    if not isinstance(factor, (int, float)) or factor <= 0 or min(spread) <= 0:
+        raise ConfigError(f"{file}: image_std and rescale_factor must be numbers above zero")
+    scale = 255 * factor
     return Normalisation(tuple(m / scale for m in shift), tuple(s / scale for s in spread))
 
 

@@ -4,10 +4,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from dwarf_cxr.errors import CheckpointError, ConfigError
@@ -26,6 +29,8 @@ def starter_text_folder() -> Path:
     return Path(package.origin).parent / "model"
 
 
+PROJECTION_FILE = "projection.safetensors"
+"""0.weight, 0.bias, 2.weight, 2.bias of the layers that follow a BERT's pooler in KAD."""
 PROMPT_BATCH = 32
 """Texts that the encoder reads at once."""
 
@@ -34,9 +39,10 @@ PROMPT_BATCH = 32
 def encode_prompts(text_encoder: str, prompts: Sequence[str]) -> Float[Tensor, "prompt width"]:
     """One vector per prompt from the BERT that the setting `text_encoder` names.
 
-    A sentence-transformers folder (the starter) is read as it was trained: the mean over tokens,
-    of length 1. Any other BERT, Med-KEBERT for one, gives its pooler's output, as in KAD. A text
-    longer than the encoder reads, such as a long report, is cut at its end.
+    A sentence-transformers folder says how it was trained: the mean over tokens, of length 1 (the
+    starter), or the last hidden state of [CLS] (MedKLIP). Any other BERT, Med-KEBERT for one, gives
+    its pooler's output; KAD's Linear, GELU, Linear follow where the folder has their weights. A
+    text longer than the encoder reads, such as a long report, is cut at its end.
 
     Raises:
         ConfigError: no such folder, or it does not hold a BERT with its tokeniser.
@@ -51,7 +57,7 @@ def encode_prompts(text_encoder: str, prompts: Sequence[str]) -> Float[Tensor, "
             f"text_encoder = {folder}: no config.json there; give 'minilm' or a folder with a BERT "
             "in Hugging Face layout (config.json, vocab.txt, weights)"
         )
-    mean_pooling = _uses_mean_pooling(folder)
+    pooling = _pooling(folder)
     # its load report calls the starter's unused pooler unexpected; what matters is raised below
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
@@ -62,7 +68,7 @@ def encode_prompts(text_encoder: str, prompts: Sequence[str]) -> Float[Tensor, "
             folder,
             local_files_only=True,
             output_loading_info=True,
-            add_pooling_layer=not mean_pooling,
+            add_pooling_layer=pooling == "pooler",
         )
     except (OSError, ValueError, RuntimeError, UnpicklingError) as fault:
         raise CheckpointError(f"text_encoder = {folder}: cannot be read: {fault}") from None
@@ -82,11 +88,13 @@ def encode_prompts(text_encoder: str, prompts: Sequence[str]) -> Float[Tensor, "
         )
         _refuse_unknown_words(part, batch["input_ids"], tokenizer, folder)
         output = bert(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
-        if not mean_pooling:
-            return output.pooler_output
+        if pooling == "pooler":
+            return _projected(output.pooler_output, folder)
+        if pooling == "cls":
+            return output.last_hidden_state[:, 0]
         visible = batch["attention_mask"][..., None].float()
         means = (output.last_hidden_state * visible).sum(dim=1) / visible.sum(dim=1)
-        return torch.nn.functional.normalize(means, dim=-1)
+        return F.normalize(means, dim=-1)
 
     starts = range(0, len(prompts), PROMPT_BATCH)
     return torch.cat([encode(prompts[start : start + PROMPT_BATCH]) for start in starts])
@@ -104,8 +112,25 @@ def _refuse_unknown_words(
             )
 
 
-def _uses_mean_pooling(folder: Path) -> bool:
+def _pooling(folder: Path) -> Literal["pooler", "mean", "cls"]:
     file = folder / "1_Pooling" / "config.json"
     if not file.is_file():
-        return False
-    return bool(json.loads(file.read_text(encoding="utf-8")).get("pooling_mode_mean_tokens"))
+        return "pooler"
+    modes = json.loads(file.read_text(encoding="utf-8"))
+    if modes.get("pooling_mode_mean_tokens"):
+        return "mean"
+    return "cls" if modes.get("pooling_mode_cls_token") else "pooler"
+
+
+def _projected(pooled: Tensor, folder: Path) -> Tensor:
+    file = folder / PROJECTION_FILE
+    if not file.is_file():
+        return pooled
+    try:
+        weights = load_file(file)
+        hidden = F.gelu(F.linear(pooled, weights["0.weight"], weights["0.bias"]))
+        return F.linear(hidden, weights["2.weight"], weights["2.bias"])
+    except (SafetensorError, KeyError, RuntimeError) as fault:
+        raise CheckpointError(
+            f"text_encoder = {folder}: {PROJECTION_FILE} does not fit ({fault}); import it again"
+        ) from None

@@ -14,6 +14,7 @@ from dwarf_cxr.errors import CheckpointError, ConfigError
 from dwarf_cxr.models.hugging_face import quiet
 from dwarf_cxr.models.normalisation import (
     FAMILY_NORMALISATION,
+    GreyToChannels,
     Normalisation,
     read_normalisation,
 )
@@ -48,17 +49,13 @@ class VisionTransformer(nn.Module):
         self.config = _tower_config(config)
         family = self.config.model_type
         self.vit = _empty_tower(self.config)
+        self.final_norm = bool(getattr(self.config, "final_norm", True))
+        if not self.final_norm:
+            # KAD's ModelViT reads its last block as it is; `dwarf weights import` marks it so
+            self.vit.layernorm = nn.Identity()
         self.width = self.config.hidden_size
         self.normalisation = normalisation or FAMILY_NORMALISATION[family]
-        self.mean: Tensor
-        self.std: Tensor
-        for name, values in zip(("mean", "std"), self.normalisation, strict=True):
-            if len(values) not in (1, self.config.num_channels):
-                raise ConfigError(
-                    f"this {family} takes {self.config.num_channels} channels, its image processor "
-                    f"gives a {name} for {len(values)}"
-                )
-            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
+        self.pixels = GreyToChannels(self.normalisation, self.config.num_channels)
         self.frozen_layers = frozen_layers
         self._freeze()
 
@@ -83,21 +80,20 @@ class VisionTransformer(nn.Module):
         blocks = self.vit.encoder if hasattr(self.vit, "encoder") else self.vit
         return blocks.layers if hasattr(blocks, "layers") else blocks.layer
 
+    def take(self, tower: nn.Module) -> None:
+        """Take the weights of transformers' model of the same architecture."""
+        weights = tower.state_dict()
+        if not self.final_norm:
+            weights = {k: v for k, v in weights.items() if not k.startswith("layernorm.")}
+        self.vit.load_state_dict(weights)
+
     def grid(self, image_size: int) -> tuple[int, int]:
         """Rows and columns of tokens for a square image.
 
         Raises:
             ConfigError: the patches do not fill the image; names the nearest sizes that they do.
         """
-        patch = self.config.patch_size
-        side = image_size // patch
-        if image_size % patch or not side:
-            fitting = " or ".join(f"{n * patch}" for n in (side, side + 1) if n)
-            raise ConfigError(
-                f"images of {image_size} px do not divide into this encoder's patches of "
-                f"{patch} px; prepare the data with --size {fitting}"
-            )
-        return side, side
+        return square_grid(image_size, self.config.patch_size)
 
     def describe(self) -> dict[str, Any]:
         """JSON from which `rebuild_image_encoder` makes the same architecture."""
@@ -114,12 +110,21 @@ class VisionTransformer(nn.Module):
         rows, columns = (side // self.config.patch_size for side in images.shape[-2:])
         return hidden[:, -rows * columns :]
 
-    def pixels(
-        self, images: Float[Tensor, "batch height width"]
-    ) -> Float[Tensor, "batch channel height width"]:
-        """Normalised channels of grey images in [0, 1]."""
-        normalised = (images[:, None] - self.mean) / self.std
-        return normalised.expand(-1, self.config.num_channels, -1, -1)
+
+def square_grid(image_size: int, patch: int) -> tuple[int, int]:
+    """Rows and columns of patches of a square image.
+
+    Raises:
+        ConfigError: the patches do not fill the image; names the nearest sizes that they do.
+    """
+    side = image_size // patch
+    if image_size % patch or not side:
+        fitting = " or ".join(f"{n * patch}" for n in (side, side + 1) if n)
+        raise ConfigError(
+            f"images of {image_size} px do not divide into this encoder's patches of {patch} px; "
+            f"prepare the data with --size {fitting}"
+        )
+    return side, side
 
 
 def _hidden_states(tower: Any, pixels: Tensor) -> Tensor:
@@ -219,7 +224,7 @@ def vit_from_folder(folder: Path, frozen_layers: int) -> VisionTransformer:
     except (OSError, ValueError, RuntimeError, UnpicklingError) as fault:
         raise CheckpointError(f"{where}: weights cannot be read: {fault}") from None
     refuse_unfit(where, info)
-    encoder.vit.load_state_dict(loaded.state_dict())
+    encoder.take(loaded)
     return encoder
 
 

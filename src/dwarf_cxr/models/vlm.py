@@ -73,6 +73,7 @@ class VisionLanguageClassifier(nn.Module):
             settings.attention_heads,
             settings.feedforward,
             settings.dropout,
+            settings.norm_inputs,
         )
         self.dropout = nn.Dropout(settings.dropout)
         self.score = nn.Linear(settings.width, 1)
@@ -273,7 +274,10 @@ class VisionLanguageClassifier(nn.Module):
         """Read a run's model or a model folder (`models/checkpoint.py`, `load_model`)."""
         from dwarf_cxr.models.checkpoint import load_model
 
-        return load_model(Path(folder))
+        model = load_model(Path(folder))
+        if not isinstance(model, cls):
+            raise CheckpointError(f"{folder}: holds a {type(model).__name__}; use load_model")
+        return model
 
     def architecture(self) -> dict[str, Any]:
         """What `models/checkpoint.py` needs to build the same network without its weights."""

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
-from dwarf_cxr.config import RunConfig, save_config
+from dwarf_cxr.config import ModelSettings, RunConfig, save_config
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import ConfigError
 from dwarf_cxr.evaluation.zero_shot import calibrated
 from dwarf_cxr.files import exclusive
+from dwarf_cxr.methods import clip
 from dwarf_cxr.models.checkpoint import load_model
+from dwarf_cxr.models.clip import ClipClassifier
 from dwarf_cxr.models.outputs import ZeroShotClassifier
 from dwarf_cxr.models.vlm import VisionLanguageClassifier
 from dwarf_cxr.progress import Report
@@ -29,6 +31,13 @@ def write_zero_shot_run(config: RunConfig, out: Path, *, report: Report) -> None
     data = PreparedData.open(Path(config.data)).restrict(config.findings)
     model = load_model(Path(config.init))
     settings = config.settings.model
+    if isinstance(model, ClipClassifier) != (config.method == clip.METHOD.name):
+        raise ConfigError(
+            f"--init {config.init}: {config.method} cannot ask a {type(model).__name__}; `clip` "
+            "asks what `dwarf weights import clip` wrote, the other zero-shot methods all else"
+        )
+    if isinstance(model, ClipClassifier):
+        _refuse_settings_of_others(settings)
     if isinstance(model, VisionLanguageClassifier):
         model = model.asked_by(settings)
     with exclusive(out):
@@ -41,3 +50,15 @@ def write_zero_shot_run(config: RunConfig, out: Path, *, report: Report) -> None
             report=report,
         )
         asked.save_pretrained(out / "model")
+
+
+def _refuse_settings_of_others(settings: ModelSettings) -> None:
+    given, own = (
+        one.model_dump(exclude={"prompts"}) for one in (settings, clip.METHOD.settings.model)
+    )
+    changed = [name for name, value in given.items() if value != own[name]]
+    if changed:
+        raise ConfigError(
+            f"{', '.join(changed)}: not a setting of `clip`, which takes the imported model as it "
+            "is; only prompts=name or prompts=description can be set"
+        )

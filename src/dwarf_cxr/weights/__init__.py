@@ -1,0 +1,1 @@
+"""Weights of other projects: one importer per foreign family; `docs/weights.md`."""
