@@ -136,6 +136,9 @@ def test_evaluate_predict_and_a_run_of_kad_agree(place, tmp_path):
 
     trained = run("train", "kad", "--data", data, "--init", foreign, "--out", tmp_path / "R")
     assert trained.exit_code == 0, trained.output
+    card = (tmp_path / "R" / "model" / "README.md").read_text()
+    assert "not trained on these data. Its weights are those of kad, from `best_valid.pt`" in card
+    assert "position_ids were dropped" in card
     as_run = run("evaluate", tmp_path / "R", "--data", data, "--draws", 20)
     assert as_run.exit_code == 0, as_run.output
     same = [

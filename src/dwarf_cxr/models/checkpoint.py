@@ -182,7 +182,7 @@ tags: [chest-x-ray, attention, image-classification]
 ---
 # {card.method} on {card.data_name}
 
-A chest X-ray classifier with one attention map per finding, trained by dwarf-cxr {__version__}.
+A chest X-ray classifier with one attention map per finding, {_source(model)}.
 
 | finding | score threshold | map threshold |
 |---|---|---|
@@ -200,6 +200,20 @@ patient. Scores and maps are only known for films like those it was trained on; 
 the model looked, not why, and part of it can be the usual place of a finding rather than this
 film's (compare the `train_prior` and `shuffled` references of its evaluation).
 """
+
+
+def _source(model: Model) -> str:
+    """Who made the weights."""
+    if model.card is None or not model.card.zero_shot:
+        return f"trained by dwarf-cxr {__version__}"
+    if model.origin is None:
+        return f"asked zero-shot by dwarf-cxr {__version__}: not trained on these data"
+    notes = "".join(f"; {note}" for note in model.origin.notes)
+    return (
+        f"asked zero-shot by dwarf-cxr {__version__}: not trained on these data. Its weights are "
+        f"those of {model.origin.family}, from `{model.origin.file}` (SHA-256 "
+        f"{model.origin.sha256}){notes}"
+    )
 
 
 def _origin_text(model: Model) -> str:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dwarf_cxr.errors import CheckpointError, ConfigError
+from dwarf_cxr.models.hugging_face import quiet
 
 
 def starter_text_folder() -> Path:
@@ -49,7 +50,6 @@ def encode_prompts(text_encoder: str, prompts: Sequence[str]) -> Float[Tensor, "
         CheckpointError: the folder's weights are incomplete, or a prompt is all unknown words.
     """
     from transformers import AutoTokenizer, BertModel
-    from transformers.utils import logging
 
     folder = starter_text_folder() if text_encoder == "minilm" else Path(text_encoder)
     if not (folder / "config.json").is_file():
@@ -58,22 +58,18 @@ def encode_prompts(text_encoder: str, prompts: Sequence[str]) -> Float[Tensor, "
             "in Hugging Face layout (config.json, vocab.txt, weights)"
         )
     pooling = _pooling(folder)
-    # its load report calls the starter's unused pooler unexpected; what matters is raised below
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        bert, info = BertModel.from_pretrained(
-            folder,
-            local_files_only=True,
-            output_loading_info=True,
-            add_pooling_layer=pooling == "pooler",
-        )
+        # the load report calls the starter's unused pooler unexpected
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            bert, info = BertModel.from_pretrained(
+                folder,
+                local_files_only=True,
+                output_loading_info=True,
+                add_pooling_layer=pooling == "pooler",
+            )
     except (OSError, ValueError, RuntimeError, UnpicklingError) as fault:
         raise CheckpointError(f"text_encoder = {folder}: cannot be read: {fault}") from None
-    finally:
-        logging.set_verbosity(verbosity)
     if info["missing_keys"]:
         raise CheckpointError(
             f"text_encoder = {folder}: weights are missing: {sorted(info['missing_keys'])}"
