@@ -23,14 +23,20 @@ def load_for(run: Path, data: PreparedData) -> Classifier:
 
 
 def judge_for(
-    model: ZeroShotClassifier,
+    model: Classifier,
     data: PreparedData,
     label_map: LabelMap | None = None,
     report: Report | None = None,
 ) -> Classifier:
-    """The model as it was trained; one without a card, calibrated on `data`."""
+    """The model as it was trained; an imported one, which has no card, calibrated on `data`.
+
+    Raises:
+        CheckpointError: no card, and no model that could be asked for other findings.
+    """
     if model.card is not None:
         return model
+    if not isinstance(model, ZeroShotClassifier):
+        raise CheckpointError("the model has no card (thresholds, prior); train it first")
     return calibrated(model, data, method=method_of(model), label_map=label_map, report=report)
 
 

@@ -41,8 +41,9 @@ from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import CheckpointError, DataError
 from dwarf_cxr.evaluation.evaluate import refuse_seen_patients
 from dwarf_cxr.evaluation.maps import reaches
-from dwarf_cxr.evaluation.zero_shot import load_for
+from dwarf_cxr.evaluation.zero_shot import judge_for
 from dwarf_cxr.files import atomic_folder, sync_folder, write_json
+from dwarf_cxr.models.checkpoint import load_model
 from dwarf_cxr.progress import Report
 
 BATCH = 16
@@ -80,8 +81,9 @@ def export_maps(
         DataError: the data are not CheXlocalize's, the split is empty, none of the ten findings is
             known, the model has seen the patients, or the ground truth is malformed.
     """
+    loaded = load_model(run)
     prepared = PreparedData.open(data)
-    model = load_for(run, prepared)
+    model = judge_for(loaded, prepared)
     card = model.card
     if card is None:
         raise CheckpointError(f"{run}: the model has no card (thresholds); it cannot be exported")
