@@ -1,5 +1,6 @@
 """Frozen settings of a run: everything that fixes its result, loaded and saved strictly."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -142,6 +143,9 @@ class RetinaNetSettings(_Frozen):
     """Channels of the feature pyramid."""
     depth: int = Field(default=2, gt=0)
     """3×3 convolutions of each subnet before its output; 4 in RetinaNet."""
+
+
+MODEL_KINDS = ("vision-language", "class-attention", "ham", "retinanet")
 
 
 def _kind_of(given: Any) -> str | None:
@@ -443,11 +447,20 @@ def _validate(kind: type[_T], values: Any, where: str) -> _T:
         return kind.model_validate(values)
     except ValidationError as faults:
         lines = [
-            f"{'.'.join(map(str, fault['loc'])) or 'settings'}{_given(fault['input'])}: "
-            f"{fault['msg']}"
+            f"{_key_of(fault['loc']) or 'settings'}{_given(fault['input'])}: {fault['msg']}"
             for fault in faults.errors()
         ]
         raise ConfigError(f"{where}: " + "; ".join(lines)) from None
+
+
+def _key_of(place: Sequence[str | int]) -> str:
+    # pydantic puts the kind of network between `model` and its setting
+    keys = [
+        str(part)
+        for before, part in itertools.pairwise(("", *place))
+        if not (before == "model" and part in MODEL_KINDS)
+    ]
+    return ".".join(keys)
 
 
 def _given(value: Any) -> str:
