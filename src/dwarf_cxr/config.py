@@ -145,7 +145,33 @@ class RetinaNetSettings(_Frozen):
     """3×3 convolutions of each subnet before its output; 4 in RetinaNet."""
 
 
-MODEL_KINDS = ("vision-language", "class-attention", "ham", "retinanet")
+MODEL_KINDS = ("vision-language", "class-attention", "ham", "retinanet", "report-attention")
+
+
+class ReportAttentionSettings(_Frozen):
+    """What the network over a detector's regions (Bhalodia et al.) is made of.
+
+    The detector comes with `--init`. Numbers that the paper does not give are ours.
+    """
+
+    kind: Literal["report-attention"] = "report-attention"
+    width: int = Field(default=100, gt=1, multiple_of=2)
+    """Numbers of a word's vector, and of a region's."""
+    regions: int = Field(default=40, gt=0)
+    """Regions of a film, the detector's best."""
+    worst_regions: int = Field(default=20, gt=0)
+    """Regions that must not fit the report, the detector's worst."""
+    roi_size: int = Field(default=3, gt=0)
+    """A region's features are taken on a grid of this many cells a side."""
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    word_sharpness: float = Field(default=9.0, gt=0)
+    """lambda_a: how much a region's attention concentrates on the nearest words."""
+    region_sharpness: float = Field(default=9.0, gt=0)
+    """lambda_b: how much a word's attention concentrates on the nearest regions."""
+    keep_share: float = Field(default=0.3, ge=0, le=1)
+    """Boxes attended less than this share of a finding's best one are dropped."""
+    box_overlap: float = Field(default=0.3, ge=0, le=1)
+    """IoU from which the less attended of two boxes is dropped."""
 
 
 def _kind_of(given: Any) -> str | None:
@@ -159,7 +185,8 @@ AnyModelSettings = Annotated[
     Annotated[ModelSettings, Tag("vision-language")]
     | Annotated[ClassAttentionSettings, Tag("class-attention")]
     | Annotated[HamSettings, Tag("ham")]
-    | Annotated[RetinaNetSettings, Tag("retinanet")],
+    | Annotated[RetinaNetSettings, Tag("retinanet")]
+    | Annotated[ReportAttentionSettings, Tag("report-attention")],
     Discriminator(_kind_of),
 ]
 
@@ -213,6 +240,10 @@ class ObjectiveSettings(_Frozen):
     """HAM: the refined map against the region."""
     detection_weight: float = Field(default=0.0, ge=0)
     """The detector's focal and box losses."""
+    triplet_weight: float = Field(default=0.0, ge=0)
+    """Regions against the words of reports; 1 in Bhalodia et al."""
+    triplet_margin: float = Field(default=0.2, ge=0)
+    """beta of that loss."""
 
     @property
     def supervises_maps(self) -> bool:
@@ -270,6 +301,7 @@ NETWORKS_OF_TERMS: Mapping[str, tuple[str, ...]] = {
     "union_weight": ("ham",),
     "box_weight": ("ham",),
     "detection_weight": ("retinanet",),
+    "triplet_weight": ("report-attention",),
 }
 """Kinds of network that a term of the objective can be had from."""
 
@@ -333,6 +365,12 @@ class RunConfig(_Frozen):
     """The run or model folder that training starts from; None: pretrained encoders alone."""
     init_sha256: str | None = None
     """Of that model's weights."""
+    reports: tuple[str, ...] = ()
+    """Data sets whose films and texts train `report-attention`."""
+    corpus: str | None = None
+    """A file of further reports for the word vectors."""
+    reports_sha256: str | None = None
+    """Of the data sets' fingerprints and of the corpus."""
     seed: int = Field(default=0, ge=0)
     settings: MethodSettings
     versions: Mapping[str, str] = Field(default_factory=dict)
@@ -376,7 +414,7 @@ def differences(old: RunConfig, new: RunConfig) -> list[str]:
     Package versions are not settings; data and initial model are told by their hashes, not by their
     paths.
     """
-    ignored = {"versions", "data", "init"}
+    ignored = {"versions", "data", "init", "reports", "corpus"}
     before, after = (
         _flat(old.model_dump(exclude=ignored)),
         _flat(new.model_dump(exclude=ignored)),

@@ -1,0 +1,295 @@
+"""Attention over the regions of a frozen detector, trained with reports, asked with films alone."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, UInt8
+from torch import Tensor, nn
+
+from dwarf_cxr.config import ReportAttentionSettings
+from dwarf_cxr.detection.boxes import (
+    box_area,
+    clip_to_image,
+    decode,
+    non_maximum_suppression,
+    rasterise,
+)
+from dwarf_cxr.detection.detections import Detections
+from dwarf_cxr.detection.roi_align import pyramid_roi_align
+from dwarf_cxr.findings import select
+from dwarf_cxr.models.outputs import MapDomain, ModelCard, Origin, Outputs, Prediction
+from dwarf_cxr.models.predicting import PREDICT_BATCH, predict_in_batches
+from dwarf_cxr.models.region_attention import RegionAnswer, RegionAttention, Regions
+from dwarf_cxr.models.retinanet import STRIDES, RetinaNet, rebuild_retinanet
+
+CANDIDATES = 400
+"""Best-scored anchors of a film that suppression chooses regions from."""
+DISTINCT = 0.7
+"""Regions that overlap by more are one: the best anchors of a film often lie in one place."""
+
+
+class FoundRegions(NamedTuple):
+    """The regions of films that the detector ranks highest, and lowest."""
+
+    best: Regions
+    boxes: Float[Tensor, "batch region 4"]
+    """Of the best, in pixels of the image."""
+    worst: Regions
+
+
+class ReportAttention(nn.Module):
+    """A detector whose regions are ranked by what reports say of such regions.
+
+    The detector is frozen. A film's findings and maps come from its regions: a finding's score is
+    the detector's, averaged over regions by their attention; its boxes are the regions that the
+    detector takes for it, ranked by attention; its map is these boxes drawn (the original has no
+    findings, only boxes of pneumonia). `attributes` are told from the attended regions.
+    """
+
+    def __init__(
+        self,
+        settings: ReportAttentionSettings,
+        detector: RetinaNet,
+        attributes: Sequence[str],
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.attributes = tuple(attributes)
+        self.detector = detector.requires_grad_(False)
+        self.findings = detector.findings
+        self.image_size = detector.image_size
+        self.grid = detector.grid
+        self.card: ModelCard | None = None
+        self.origin: Origin | None = None
+        self.attention = RegionAttention(
+            detector.settings.width * settings.roi_size**2,
+            len(self.findings),
+            len(self.attributes),
+            settings.width,
+            settings.dropout,
+        )
+        self._initialise(generator)
+        self.train()
+
+    @torch.no_grad()
+    def _initialise(self, generator: torch.Generator) -> None:
+        for part in self.attention.modules():
+            if isinstance(part, nn.Linear):
+                nn.init.xavier_uniform_(part.weight, generator=generator)
+                if part.bias is not None:
+                    nn.init.zeros_(part.bias)
+
+    def train(self, mode: bool = True) -> "ReportAttention":
+        """Set the mode; the frozen detector stays in evaluation mode."""
+        super().train(mode)
+        self.detector.eval()
+        return self
+
+    @torch.no_grad()
+    def regions(self, images: Float[Tensor, "batch height width"]) -> FoundRegions:
+        """The detector's regions of films, with features from its pyramid."""
+        levels = self.detector.pyramid(images)
+        class_logits, offsets = self.detector.score_anchors(levels)
+        scores = class_logits.float().sigmoid()
+        ranked, places = scores.amax(dim=-1).topk(min(CANDIDATES, scores.shape[1]), dim=1)
+        size = self.image_size
+        decoded = clip_to_image(decode(offsets.float(), self.detector.anchors), size, size)
+        boxes = decoded.gather(1, places[..., None].expand(-1, -1, 4))
+        scores = scores.gather(1, places[..., None].expand(-1, -1, scores.shape[-1]))
+        stays = non_maximum_suppression(boxes, ranked, DISTINCT) & (box_area(boxes) > 0)
+        best: list[Tensor] = []
+        worst: list[Tensor] = []
+        for film in stays:
+            rows = film.nonzero()[:, 0]
+            best.append(rows[: self.settings.regions])
+            # never a region of both kinds, be there ever so few
+            worst.append(rows[self.settings.regions :][-self.settings.worst_regions :])
+        return FoundRegions(
+            self._take(levels, boxes, scores, best, self.settings.regions),
+            _padded(
+                [box[rows] for box, rows in zip(boxes, best, strict=True)], self.settings.regions
+            ),
+            self._take(levels, boxes, scores, worst, self.settings.worst_regions),
+        )
+
+    def _take(
+        self,
+        levels: Sequence[Tensor],
+        boxes: Float[Tensor, "batch candidate 4"],
+        scores: Float[Tensor, "batch candidate finding"],
+        rows: Sequence[Tensor],
+        count: int,
+    ) -> Regions:
+        chosen = [box[row] for box, row in zip(boxes, rows, strict=True)]
+        features = pyramid_roi_align(
+            levels, STRIDES, chosen, self.settings.roi_size, canonical=self.image_size / 4
+        )
+        side = self.image_size
+        geometry = [
+            torch.cat([box / side, box_area(box)[:, None] / side**2], dim=-1) for box in chosen
+        ]
+        there = torch.zeros(len(rows), count, dtype=torch.bool, device=boxes.device)
+        for film, row in enumerate(rows):
+            there[film, : len(row)] = True
+        return Regions(
+            _padded([one.flatten(1).float() for one in features], count),
+            _padded(geometry, count),
+            _padded([score[row] for score, row in zip(scores, rows, strict=True)], count),
+            there,
+        )
+
+    def forward(
+        self,
+        images: Float[Tensor, "batch height width"],
+        findings: Sequence[int] | None = None,
+    ) -> Prediction:
+        """Scores and maps of `findings` (indices into `self.findings`; default all).
+
+        Returns:
+            Logits (B, C) of the attended mean of the detector's scores; maps (B, C, h, w), each
+            cell the largest relative attention of the finding's boxes that cover it. Extras:
+            "attributes" (B, K) logits, "attention" (B, region), "boxes" (B, region, 4) and "ranks"
+            (B, C, region): what `detect` cuts.
+        """
+        found = self.regions(images)
+        answer: RegionAnswer = self.attention(found.best)
+        asked = list(range(len(self.findings)) if findings is None else findings)
+        share = torch.einsum("bi,bic->bc", answer.attention, found.best.scores)
+        ranks = self._ranks(answer.attention, found.best.scores)
+        stays = self._stays(found.boxes, ranks)
+        maps = rasterise(
+            found.boxes[:, None].expand(-1, len(self.findings), -1, -1),
+            ranks * stays,
+            self.image_size,
+            self.grid,
+        )
+        extras = {
+            "attributes": answer.attributes,
+            "attention": answer.attention,
+            "boxes": found.boxes,
+            "ranks": (ranks * stays)[:, asked],
+        }
+        logits = torch.logit(share[:, asked], eps=1e-6)
+        return Prediction(logits, maps[:, asked].clamp(0, 1), self.map_domain, extras)
+
+    def _ranks(
+        self,
+        attention: Float[Tensor, "batch region"],
+        scores: Float[Tensor, "batch region finding"],
+    ) -> Float[Tensor, "batch finding region"]:
+        """Attention as a share of the largest of the film; 0 for regions of other findings."""
+        relative = attention / attention.amax(dim=1, keepdim=True).clamp(min=1e-12)
+        own = scores.argmax(dim=-1)[:, None] == torch.arange(
+            len(self.findings), device=scores.device
+        ).reshape(1, -1, 1)
+        return relative[:, None] * own
+
+    def _stays(self, boxes: Tensor, ranks: Float[Tensor, "batch finding region"]) -> Tensor:
+        """Regions of each finding that are attended enough and not overlapped by better ones."""
+        spread = boxes[:, None].expand(-1, ranks.shape[1], -1, -1)
+        stays = non_maximum_suppression(spread, ranks, self.settings.box_overlap)
+        # a finding's own best region stays, however little it is attended beside another's
+        limit = self.settings.keep_share * ranks.amax(dim=-1, keepdim=True)
+        return stays & (ranks > 0) & (ranks >= limit)
+
+    @torch.inference_mode()
+    def detect(self, pixels: UInt8[np.ndarray, "film size size"]) -> list[Detections]:
+        """The boxes of every film, of each finding in falling order of relative attention."""
+        films: list[Detections] = []
+        for said in self._answers(pixels):
+            boxes, ranks = said.extras["boxes"].cpu(), said.extras["ranks"].cpu()
+            for box, rank in zip(boxes, ranks, strict=True):
+                finding, region = rank.nonzero(as_tuple=True)
+                scores = rank[finding, region]
+                order = torch.argsort(finding * 2.0 - scores, stable=True)
+                films.append(
+                    Detections(
+                        box[region][order].numpy(), scores[order].numpy(), finding[order].numpy()
+                    )
+                )
+        return films
+
+    @torch.inference_mode()
+    def predict_attributes(
+        self, pixels: UInt8[np.ndarray, "film size size"]
+    ) -> Float64[np.ndarray, "film attribute"]:
+        """The probability of every attribute, from films alone."""
+        parts = [
+            said.extras["attributes"].double().sigmoid().cpu().numpy()
+            for said in self._answers(pixels)
+        ]
+        return np.concatenate([np.zeros((0, len(self.attributes))), *parts])
+
+    def _answers(self, pixels: np.ndarray) -> list[Prediction]:
+        was_training = self.training
+        self.eval()
+        device = self.detector.anchors.device
+        answers = []
+        for start in range(0, len(pixels), PREDICT_BATCH):
+            chunk = np.ascontiguousarray(pixels[start : start + PREDICT_BATCH])
+            answers.append(self(torch.from_numpy(chunk).to(device).float() / 255))
+        self.train(was_training)
+        return answers
+
+    def predict(
+        self, pixels: UInt8[np.ndarray, "film size size"], findings: Sequence[str] | None = None
+    ) -> Outputs:
+        """Probabilities and maps for uint8 `pixels` (B, image_size, image_size).
+
+        Raises:
+            ConfigError: a finding the detector was not trained on.
+        """
+        names = self.findings if findings is None else findings
+        names = select(names, self.findings, where="predict")
+        asked = [self.findings.index(name) for name in names]
+        return predict_in_batches(
+            self, lambda images: self(images, asked), pixels, len(names), self.grid
+        )
+
+    @property
+    def query_context(self) -> str:
+        """A finding's score does not depend on the others asked."""
+        return "isolated"
+
+    @property
+    def map_domain(self) -> MapDomain:
+        """The domain of `forward`'s maps."""
+        return "unit"
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write the model folder (`models/checkpoint.py`, `save_model`)."""
+        from dwarf_cxr.models.checkpoint import save_model
+
+        save_model(self, Path(folder))
+
+    def architecture(self) -> dict[str, Any]:
+        """What `rebuild_report_attention` needs to build the same network without its weights."""
+        return {
+            "settings": self.settings.model_dump(),
+            "detector": self.detector.architecture(),
+            "attributes": list(self.attributes),
+            "findings": list(self.findings),
+            "image_size": self.image_size,
+        }
+
+
+def rebuild_report_attention(architecture: Mapping[str, Any]) -> ReportAttention:
+    """The network that `ReportAttention.architecture` recorded, without its weights."""
+    return ReportAttention(
+        ReportAttentionSettings.model_validate(architecture["settings"]),
+        rebuild_retinanet(architecture["detector"]),
+        architecture["attributes"],
+        torch.Generator(),
+    )
+
+
+def _padded(parts: Sequence[Tensor], count: int) -> Tensor:
+    """Films' rows, each filled with zeros to `count`: (B, count, ...)."""
+    padded = parts[0].new_zeros(len(parts), count, *parts[0].shape[1:])
+    for film, part in enumerate(parts):
+        padded[film, : len(part)] = part
+    return padded
