@@ -143,6 +143,13 @@ class RetinaNetSettings(_Frozen):
     """Channels of the feature pyramid."""
     depth: int = Field(default=2, gt=0)
     """3×3 convolutions of each subnet before its output; 4 in RetinaNet."""
+    anchor_size: float = Field(default=2.5, gt=0)
+    """Side of a level's smallest square anchor, in cells of the level; 4 in RetinaNet. On films of
+    224 px 2.5 gives sides of 20 to 127 px."""
+    box_overlap: float = Field(default=0.3, ge=0, le=1)
+    """Of two boxes of a finding with a larger IoU only the better stays."""
+    kept_boxes: int = Field(default=10, gt=0)
+    """Boxes of each finding that stay on a film, at most."""
 
 
 MODEL_KINDS = ("vision-language", "class-attention", "ham", "retinanet", "report-attention")

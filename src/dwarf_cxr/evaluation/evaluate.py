@@ -12,6 +12,7 @@ from dwarf_cxr.data.harmonise import Agreement, agree, harmonise_data
 from dwarf_cxr.data.label_map import LabelMap, load_label_map
 from dwarf_cxr.data.splits import patient_hashes
 from dwarf_cxr.data.store import PreparedData
+from dwarf_cxr.detection.detections import Detector
 from dwarf_cxr.errors import CheckpointError, DataError
 from dwarf_cxr.evaluation.bootstrap import Estimate
 from dwarf_cxr.evaluation.cases import (
@@ -25,6 +26,7 @@ from dwarf_cxr.evaluation.cases import (
     summarise,
     write_cases,
 )
+from dwarf_cxr.evaluation.detections import evaluate_detections
 from dwarf_cxr.evaluation.maps import any_marks, fit_map_threshold, score_map, score_union, upsample
 from dwarf_cxr.evaluation.oracle import oracle
 from dwarf_cxr.evaluation.references import (
@@ -82,6 +84,8 @@ def evaluate(
     report: Report | None = None,
 ) -> dict[str, Any]:
     """Score `model` on a split and write metrics.json, cases.csv and, if asked, maps.npz.
+
+    A detector's own boxes go to boxes.csv, and their scores to the block `boxes`.
 
     Evaluated are the findings that model and data share (`data/harmonise.py`, `agree`). Thresholds
     and train prior are those stored in the model, from its own validation and training splits.
@@ -162,6 +166,17 @@ def evaluate(
                 collected.as_cases(collected.evidence, MAPLESS), draws, bootstrap_seed
             )
         }
+    if isinstance(model, Detector):
+        metrics["boxes"] = evaluate_detections(
+            model,
+            judge.parts,
+            data,
+            indices,
+            out / "boxes.csv",
+            draws=draws,
+            seed=bootstrap_seed,
+            report=report,
+        )
     write_cases(cases, out / "cases.csv")
     if save_maps:
         _write_maps(out / "maps.npz", np.concatenate(kept_maps), cases)

@@ -63,6 +63,10 @@ def _lines(metrics: dict[str, Any]) -> list[str]:
     lines = _agreement_lines(metrics["protocol"])
     lines += [f"{name:<12} {_shown(metrics['macro'][name])}" for name in SHOWN]
     lines.append(f"dice lost when shuffled {_shown(metrics['macro'][DICE_LOST])}")
+    if "boxes" in metrics:
+        shown = ("recall_25", "recall_50", "ap_25", "ap_50")
+        boxes = metrics["boxes"]["macro"]
+        lines.append("boxes: " + ", ".join(f"{name} {_shown(boxes[name])}" for name in shown))
     for reference, block in metrics["references"].items():
         values = ", ".join(
             f"{name} {_shown(block['macro'][name])}"

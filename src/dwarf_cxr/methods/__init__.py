@@ -12,6 +12,7 @@ from dwarf_cxr.methods import (
     gain,
     gain_am,
     kad,
+    retinanet,
 )
 from dwarf_cxr.methods.method import Method
 
@@ -22,6 +23,7 @@ METHODS: tuple[Method, ...] = (
     gain.METHOD,
     gain_am.METHOD,
     direct.METHOD,
+    retinanet.METHOD,
     kad.METHOD,
     devide.METHOD,
     clip.METHOD,

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dwarf_cxr.config import AnyModelSettings, ModelSettings
+from dwarf_cxr.config import AnyModelSettings, ModelSettings, RetinaNetSettings
 from dwarf_cxr.errors import CheckpointError
+from dwarf_cxr.models.retinanet import RetinaNet, build_retinanet, rebuild_retinanet
 from dwarf_cxr.models.vlm import VisionLanguageClassifier, build_classifier
 
-Trainable = VisionLanguageClassifier
+Trainable = VisionLanguageClassifier | RetinaNet
 """What the training loop trains."""
 
 
@@ -22,6 +23,8 @@ def build_fresh(
     match settings:
         case ModelSettings():
             return build_classifier(settings, findings, image_size, seed)
+        case RetinaNetSettings():
+            return build_retinanet(settings, findings, image_size, seed)
     raise TypeError(f"no network of kind {settings.kind}")
 
 
@@ -31,4 +34,6 @@ def rebuild(kind: str, architecture: Mapping[str, Any]) -> Trainable:
     Raises:
         CheckpointError: a kind that this version does not know.
     """
+    if kind == "retinanet":
+        return rebuild_retinanet(architecture)
     raise CheckpointError(f"kind {kind!r} is unknown to this version of dwarf-cxr")

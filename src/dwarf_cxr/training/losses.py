@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dwarf_cxr.config import ObjectiveSettings
+from dwarf_cxr.detection.targets import boxes_of_regions
 from dwarf_cxr.models.building import Trainable
 from dwarf_cxr.models.outputs import Prediction
 from dwarf_cxr.models.vlm import VisionLanguageClassifier
 from dwarf_cxr.objectives.attention_mining import erase, external_loss, mining_loss
 from dwarf_cxr.objectives.combined import LossCounts, LossSums, combine, loss_sums, on_the_film
 from dwarf_cxr.objectives.contrastive import NO_TEXT, contrastive_loss
+from dwarf_cxr.objectives.detection import detection_loss, known_findings
 
 LOG_SCALE_LIMIT = math.log(100)
 """CLIP's limit of the contrast's scale."""
@@ -91,6 +93,16 @@ class TrainingLoss(nn.Module):
             drawn = on_the_film(supervised, regions)
             external = external_loss(prediction.extras["attention"][drawn], regions[drawn]).sum()
             sums = sums._replace(external=external)
+        if objective.detection_weight > 0:
+            drawn = on_the_film(supervised, regions)
+            detection = detection_loss(
+                prediction.extras["class_logits"],
+                prediction.extras["offsets"],
+                prediction.extras["anchors"],
+                boxes_of_regions(regions, drawn, images.shape[-1]),
+                known_findings(labels, drawn),
+            ).sum()
+            sums = sums._replace(detection=detection)
         if objective.contrastive_weight > 0 and captions is not None:
             # last: its backward comes first, so that its exchange between processes is not mixed
             # up with that of gradients

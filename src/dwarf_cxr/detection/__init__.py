@@ -1,0 +1,1 @@
+"""Boxes around findings: anchors, offsets, suppression, and features inside a box."""

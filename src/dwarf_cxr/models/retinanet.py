@@ -1,0 +1,252 @@
+"""RetinaNet: a detector over a feature pyramid, as a classifier that also gives boxes.
+
+Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017; the pyramid by the same authors,
+CVPR 2017. Here it has three levels (strides 8, 16, 32), since films are small, and norms in its
+subnets, since trainings are short. Findings are scored by themselves, by sigmoids: two can lie in
+the same place.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from dwarf_cxr.config import RetinaNetSettings
+from dwarf_cxr.detection.anchors import RATIOS, SCALES, make_anchors
+from dwarf_cxr.detection.boxes import clip_to_image, decode, non_maximum_suppression, rasterise
+from dwarf_cxr.detection.detections import Detections
+from dwarf_cxr.findings import select
+from dwarf_cxr.models.backbones import build_backbone, rebuild_backbone
+from dwarf_cxr.models.outputs import MapDomain, ModelCard, Origin, Outputs, Prediction
+from dwarf_cxr.models.predicting import PREDICT_BATCH, predict_in_batches
+
+STRIDES = (8, 16, 32)
+SHAPES = len(SCALES) * len(RATIOS)
+"""Anchors of a cell."""
+PRIOR_PROBABILITY = 0.01
+"""What every anchor's score is at the start, so that the many negatives do not swamp the loss."""
+CANDIDATES = 100
+"""Best-scored boxes of a film and finding that are drawn, and that suppression chooses from."""
+
+
+class RetinaNet(nn.Module):
+    """Scores every anchor for every finding, and says where its box would be."""
+
+    def __init__(
+        self,
+        settings: RetinaNetSettings,
+        image_encoder: nn.Module,
+        findings: Sequence[str],
+        image_size: int,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.findings = tuple(findings)
+        self.image_size = image_size
+        self.card: ModelCard | None = None
+        self.origin: Origin | None = None
+        self.image_encoder = image_encoder
+        grids = [(-(-image_size // stride),) * 2 for stride in STRIDES]
+        self.grid: tuple[int, int] = (grids[0][0], grids[0][1])
+        self.anchors: Tensor
+        anchors = make_anchors(
+            [(rows, columns) for rows, columns in grids],
+            STRIDES,
+            [settings.anchor_size * stride for stride in STRIDES],
+        )
+        self.register_buffer("anchors", anchors, persistent=False)
+        channels: tuple[int, ...] = image_encoder.channels  # type: ignore[assignment]
+        width = settings.width
+        self.lateral = nn.ModuleList(nn.Conv2d(given, width, 1) for given in channels[1:])
+        self.smooth = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in STRIDES)
+        self.class_subnet = _subnet(width, settings.depth, SHAPES * len(self.findings))
+        self.box_subnet = _subnet(width, settings.depth, SHAPES * 4)
+        self._initialise(generator)
+
+    @torch.no_grad()
+    def _initialise(self, generator: torch.Generator) -> None:
+        for root in (self.lateral, self.smooth, self.class_subnet, self.box_subnet):
+            for part in root.modules():
+                if isinstance(part, nn.Conv2d):
+                    nn.init.xavier_uniform_(part.weight, generator=generator)
+                    nn.init.zeros_(part.bias)  # type: ignore[arg-type]
+        for subnet, bias in (
+            (self.class_subnet, -math.log((1 - PRIOR_PROBABILITY) / PRIOR_PROBABILITY)),
+            (self.box_subnet, 0.0),
+        ):
+            output = subnet[-1]
+            nn.init.normal_(output.weight, std=0.01, generator=generator)  # type: ignore[arg-type]
+            nn.init.constant_(output.bias, bias)  # type: ignore[arg-type]
+
+    def pyramid(self, images: Float[Tensor, "batch height width"]) -> tuple[Tensor, ...]:
+        """Features (B, width, h, w) at `STRIDES`, each with what the coarser ones know."""
+        stages = self.image_encoder.stages(images)[1:]  # type: ignore[operator]
+        levels: list[Tensor] = []
+        for lateral, stage in zip(reversed(self.lateral), reversed(stages), strict=True):
+            level = lateral(stage)
+            if levels:
+                level = level + F.interpolate(levels[0], level.shape[-2:], mode="nearest")
+            levels.insert(0, level)
+        return tuple(smooth(level) for smooth, level in zip(self.smooth, levels, strict=True))
+
+    def score_anchors(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits (B, A, C) of all findings, and offsets (B, A, 4), of every anchor."""
+        scored = [_per_anchor(self.class_subnet(level), len(self.findings)) for level in levels]
+        moved = [_per_anchor(self.box_subnet(level), 4) for level in levels]
+        return torch.cat(scored, dim=1), torch.cat(moved, dim=1)
+
+    def forward(
+        self,
+        images: Float[Tensor, "batch height width"],
+        findings: Sequence[int] | None = None,
+    ) -> Prediction:
+        """Scores and maps of `findings` (indices into `self.findings`; default all).
+
+        Args:
+            images: grey in [0, 1], of the model's `image_size`.
+
+        Returns:
+            Logits (B, C), the largest of all anchors'. Maps (B, C, h, w) are boxes drawn on the
+            finest level's grid: a cell has the largest score of the candidates over it, before any
+            suppression, by the share that they cover. They have no gradient, and how many boxes
+            there are, and where one ends inside another, is lost; `detect` says it. Extras:
+            "class_logits" (B, A, C), "offsets" (B, A, 4) and "anchors" (A, 4).
+        """
+        class_logits, offsets = self.score_anchors(self.pyramid(images))
+        if findings is not None:
+            class_logits = class_logits[..., list(findings)]
+        boxes, scores = self.candidates(class_logits, offsets)
+        maps = rasterise(boxes, scores, self.image_size, self.grid)
+        extras = {"class_logits": class_logits, "offsets": offsets, "anchors": self.anchors}
+        return Prediction(class_logits.amax(dim=1), maps, self.map_domain, extras)
+
+    @torch.no_grad()
+    def candidates(
+        self,
+        class_logits: Float[Tensor, "batch anchor finding"],
+        offsets: Float[Tensor, "batch anchor 4"],
+    ) -> tuple[Float[Tensor, "batch finding box 4"], Float[Tensor, "batch finding box"]]:
+        """The best-scored boxes of each film and finding, best first, and their scores.
+
+        They are in pixels of the image and cut at its edge; they have no gradient.
+        """
+        scores = class_logits.float().sigmoid().transpose(1, 2)
+        best, places = scores.topk(min(CANDIDATES, scores.shape[-1]), dim=-1)
+        films = torch.arange(len(offsets), device=offsets.device)[:, None, None]
+        boxes = decode(offsets.float()[films, places], self.anchors[places])
+        return clip_to_image(boxes, self.image_size, self.image_size), best
+
+    @torch.inference_mode()
+    def detect(self, pixels: UInt8[np.ndarray, "film size size"]) -> list[Detections]:
+        """The boxes of every film: of each finding the best `kept_boxes`, however low they score.
+
+        Where to cut is for who uses them; a finding's score is that of its best box.
+        """
+        was_training = self.training
+        self.eval()
+        films: list[Detections] = []
+        for start in range(0, len(pixels), PREDICT_BATCH):
+            chunk = np.ascontiguousarray(pixels[start : start + PREDICT_BATCH])
+            images = torch.from_numpy(chunk).to(self.anchors.device).float() / 255
+            boxes, scores = self.candidates(*self.score_anchors(self.pyramid(images)))
+            stays = non_maximum_suppression(boxes, scores, self.settings.box_overlap)
+            # best first: the count of those that stay is the rank
+            stays &= stays.cumsum(dim=-1) <= self.settings.kept_boxes
+            for its, their, kept in zip(boxes.cpu(), scores.cpu(), stays.cpu(), strict=True):
+                finding = kept.nonzero()[:, 0]
+                films.append(Detections(its[kept].numpy(), their[kept].numpy(), finding.numpy()))
+        self.train(was_training)
+        return films
+
+    def predict(
+        self, pixels: UInt8[np.ndarray, "film size size"], findings: Sequence[str] | None = None
+    ) -> Outputs:
+        """Probabilities and maps for uint8 `pixels` (B, image_size, image_size).
+
+        Raises:
+            ConfigError: a finding the model was not trained on.
+        """
+        names = self.findings if findings is None else findings
+        names = select(names, self.findings, where="predict")
+        asked = [self.findings.index(name) for name in names]
+        return predict_in_batches(
+            self, lambda images: self(images, asked), pixels, len(names), self.grid
+        )
+
+    @property
+    def query_context(self) -> str:
+        """A finding's score does not depend on the others asked."""
+        return "isolated"
+
+    @property
+    def map_domain(self) -> MapDomain:
+        """The domain of `forward`'s maps."""
+        return "unit"
+
+    def undecayed(self) -> list[nn.Parameter]:
+        """Weights that no decay may pull towards zero: none."""
+        return []
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write the model folder (`models/checkpoint.py`, `save_model`)."""
+        from dwarf_cxr.models.checkpoint import save_model
+
+        save_model(self, Path(folder))
+
+    def architecture(self) -> dict[str, Any]:
+        """What `rebuild_retinanet` needs to build the same network without its weights."""
+        return {
+            "settings": self.settings.model_dump(),
+            "image_encoder": self.image_encoder.describe(),  # type: ignore[operator]
+            "findings": list(self.findings),
+            "image_size": self.image_size,
+        }
+
+
+def build_retinanet(
+    settings: RetinaNetSettings, findings: Sequence[str], image_size: int, seed: int
+) -> RetinaNet:
+    """A detector ready to train: pretrained backbone, fresh pyramid and subnets."""
+    torch.manual_seed(seed)
+    return RetinaNet(
+        settings,
+        build_backbone(settings.image_encoder, settings.frozen_layers),
+        findings,
+        image_size,
+        torch.Generator().manual_seed(seed),
+    )
+
+
+def rebuild_retinanet(architecture: Mapping[str, Any]) -> RetinaNet:
+    """The network that `RetinaNet.architecture` recorded, without its weights."""
+    return RetinaNet(
+        RetinaNetSettings.model_validate(architecture["settings"]),
+        rebuild_backbone(architecture["image_encoder"]),
+        architecture["findings"],
+        architecture["image_size"],
+        torch.Generator(),
+    )
+
+
+def _subnet(width: int, depth: int, outputs: int) -> nn.Sequential:
+    """Convolutions that all levels share, with norms, and the output of every anchor of a cell."""
+    layers: list[nn.Module] = []
+    for _ in range(depth):
+        layers += [
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.GroupNorm(math.gcd(width, 16), width),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers, nn.Conv2d(width, outputs, 3, padding=1))
+
+
+def _per_anchor(output: Tensor, values: int) -> Tensor:
+    """(B, shapes · values, h, w) to (B, h · w · shapes, values), in the order of the anchors."""
+    return output.permute(0, 2, 3, 1).reshape(len(output), -1, values)
