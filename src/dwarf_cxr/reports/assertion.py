@@ -69,7 +69,7 @@ DENIES_AFTER: tuple[str, ...] = (
 )
 """Cues that deny what follows."""
 
-DENIES_SOON_AFTER: tuple[str, ...] = (r"not", r"non", r"resolved", r"cleared")
+DENIES_SOON_AFTER: tuple[str, ...] = (r"not", r"non", r"unlikely", r"resolved", r"cleared")
 """Cues that deny no more than the next four words."""
 
 DENIES_BEFORE: tuple[str, ...] = (
@@ -78,9 +78,10 @@ DENIES_BEFORE: tuple[str, ...] = (
     r"essentially |interval )*(?:resolved|cleared|disappeared|gone)",
     r"(?:has|have) been ruled out",
     r"(?:is|are) (?:ruled out|absent|excluded|unlikely)",
-    r"(?:is|are|appears?|remains?) (?:\w+ )?(?:normal|unremarkable|within normal limits)",
+    r"(?:is|are|appears?|remains?) (?:\w+ )?(?:normal|unremarkable|within normal limits|"
+    r"clear(?! of\b))",
     r"within normal limits",
-    r"unlikely",
+    rf"(?:felt |thought |considered )?unlikely{_CLOSES}",
 )
 """Cues that deny what precedes."""
 
@@ -106,7 +107,7 @@ DOUBTS_AFTER: tuple[str, ...] = (
     r"consider(?:ations?)?",
     r"favor(?:ed|s)?",
     r"if",
-    r"appears? to (?:represent|be)",
+    r"appears? to (?:represent|reflect)",
     r"(?:raises?|raising) (?:the )?(?:possibility|question|concern|suspicion)(?: of| for)?",
 )
 """Cues that doubt what follows."""
@@ -131,7 +132,8 @@ DOUBTS_BEFORE: tuple[str, ...] = (
 """Cues that doubt what precedes."""
 
 ENDS_SCOPE: tuple[str, ...] = (
-    r"but",
+    r"but(?! also)",
+    r"otherwise",
     r"however",
     r"although",
     r"though",
@@ -153,7 +155,7 @@ ENDS_SCOPE: tuple[str, ...] = (
 """Words at which a cue's reach forward ends, as it does at a semicolon, colon or bracket."""
 
 _CLAUSE = re.compile(
-    r"[;:()]|\b(?:but|however|although|though|except(?: for)?|aside from|apart from|other than|"
+    r"[;:()]|\b(?:but(?! also)|otherwise|however|although|though|except(?: for)?|aside from|apart from|other than|"
     r"while|whereas|there (?:is|are|has|have))\b"
 )
 """Where one statement ends and another begins, in both directions."""
@@ -165,8 +167,10 @@ _NEW_SUBJECT = re.compile(
     r",\s*(?:and |with )?(?:the|there|a|an|stable|unchanged|persistent|increased|increasing|"
     r"decreased|improved|again|mild|minimal|moderate|scattered|residual|likely|probable|"
     r"bibasilar|left|right|bilateral)\b(?!.*\b(?:or|nor)\b)"
+    r"|\band (?:the|there|stable|unchanged|persistent|increased|improved|mild|minimal|patchy|"
+    r"scattered|residual|bibasilar|lungs?)\b"
 )
-"""After a comma, words that begin a statement of its own, where no "or" shows the list to go on."""
+"""Words that begin a statement of its own: after "and", or a comma if no "or" continues its list."""
 
 _ENDS = re.compile(rf"[;:()]|\b(?:{'|'.join(ENDS_SCOPE)})\b|{_NEW_SUBJECT.pattern}")
 _GROUPS = {
@@ -246,4 +250,5 @@ def _reach_back(text: str, end: int) -> int:
     starts = [0]
     starts += [match.end() for match in _CLAUSE.finditer(text, 0, end)]
     starts += [match.end() for match in _VERB.finditer(text, 0, end)]
+    starts += [match.start() for match in _NEW_SUBJECT.finditer(text, 0, end)]
     return max(starts)

@@ -78,14 +78,16 @@ PATTERNS: Mapping[str, tuple[Attribute, ...]] = {
     r"bilateral(?:ly)?|both(?= (?:lungs?|sides|bases|apices|upper|mid|lower|hemithoraces|hila|"
     r"costophrenic|pleural)\b)": ("bilateral",),
     r"upper": ("upper",),
-    r"middle|mid[ -]?lungs?|mid[ -]?zones?|mid(?= (?:and|to|zone|field|portion|aspect|chest|"
+    r"middle|mid[ -]?lungs?|mid[ -]?zones?|mid(?=[ -](?:left|right|and|to|zone|field|portion|aspect|chest|"
     r"hemithorax|third|or)\b)": ("middle",),
+    r"midright": ("middle", "right"),
+    r"midleft": ("middle", "left"),
     r"lower(?! lung volumes?\b)": ("lower",),
     r"lingula(?:r)?": ("lingular",),
     r"basilar|basal(?:ly)?|bases|base(?! of (?:the )?(?:heart|skull|neck|tongue)\b)": ("basilar",),
     r"bibasilar|bibasal|bi-basilar|bi-basal": ("bilateral", "basilar"),
     r"retro-?cardiac|behind the heart": ("retrocardiac",),
-    r"(?:peri|para|infra|supra)?-?hilar|hilum|hila": ("perihilar",),
+    r"(?:peri|para|infra|supra|juxta)?-?hilar|hilum|hila": ("perihilar",),
     r"bihilar": ("bilateral", "perihilar"),
     r"apical|(?<!cardiac )(?<!heart )apex(?! of the heart\b)|apices": ("apical",),
     r"bi-?apical": ("bilateral", "apical"),

@@ -64,8 +64,8 @@ ANATOMY: tuple[str, ...] = (
     r"mainstem|bronch(?:us|i|ial tree)",
     r"contours?|silhouettes?|borders?|structures?|prominence|enlargement|fullness|shadows?|"
     r"limits?|curvature|regions? (?:is|are)|lordotic|decubitus|view",
-    r"lymph|nodes?|adenopathy|lymphadenopathy",
-    r"chest wall|soft tissues?",
+    r"lymph|nodes?|adenopathy|lymphadenopathy|calcifications?",
+    r"chest wall|soft tissues?|\d+(?:st|nd|rd|th)",
     r"superior (?:vena|mediast)\w*",
 )
 """What has a side or height of its own: a place said of it is not that of a lung finding."""
@@ -87,7 +87,9 @@ _NORMAL = r"clear|normal|unremarkable|well|limits"
 _LINK = (
     r"in|within|at|of|on|over|overlying|projecting|near|involving|throughout|along|to|from|and|"
     r"is|are|was|were|has|have|with|without|may|shows?|demonstrates?|seen|noted|identified|"
-    r"present|remains?|appears?|which|that|there|versus|vs|or"
+    r"present|remains?|appears?|which|that|there|versus|vs|or|for|concerning|suspicious|"
+    r"worrisome|suggest\w*|represent\w*|reflect\w*|possibl[ey]|probabl[ey]|likely|most|could|"
+    r"might|consistent|compatible|question\w*|differential|due|secondary|related|as|given|by|this|otherwise"
 )
 
 _WORD = re.compile(
@@ -100,6 +102,8 @@ _WORD = re.compile(
 _ALTERNATIVES = re.compile(r"\b(?:or|versus|vs|and/or)\b|(?<=[a-z])/(?=[a-z])")
 _LIST_GAP = re.compile(r",\s*(?:\w+\s+){0,2}")
 _NEARBY = re.compile(r"\W*(?:[\w-]+\s+){0,3}[\w-]*\W*")
+_HAZE = re.compile(r"haziness|haze|ground[ -]?glass")
+"""A quality that reports also use as the finding itself."""
 _ADJOINING = re.compile(r"[\s-]*(?:lung |pulmonary |pleural |disease )?")
 _REACH = 60
 """Characters within which a quality finds its finding; some eight words."""
@@ -179,7 +183,10 @@ def _findings(
     spans += [
         (mention.start, mention.end)
         for mention in mentions
-        if any(attribute in OPACITIES for attribute in mention.attributes)
+        if (
+            any(attribute in OPACITIES for attribute in mention.attributes)
+            or _HAZE.fullmatch(text, mention.start, mention.end)
+        )
         and not _belongs_elsewhere(text, mention, marks)
     ]
     joined: list[tuple[int, int]] = []
@@ -196,17 +203,20 @@ def _findings(
 
 
 def _belongs_elsewhere(text: str, opacity: Mention, marks: tuple[_Mark, ...]) -> bool:
-    """Whether the next word names another thing: a bony density, an alveolar ridge."""
-    before = [m for m in marks if m.end <= opacity.start]
-    return bool(
-        before
-        and (before[-1].kind == "other" or text[before[-1].start : before[-1].end] == "soft tissue")
-        and not text[before[-1].end : opacity.start].strip()
+    """Whether the word before names another thing: a bony density, a mediastinal opacity."""
+    return any(
+        mark.kind in ("anatomy", "other") and not text[mark.end : opacity.start].strip()
+        for mark in marks
+        if mark.end <= opacity.start
     )
 
 
 def _with_alternatives(text: str, findings: list[Finding]) -> tuple[Finding, ...]:
-    """Findings joined by "or" or "versus", unless denied, are each uncertain in kind."""
+    """Findings joined by "or" or "versus", unless denied, are each uncertain in kind.
+
+    Of a list only with a comma before the "or" too: "opacity, scar or infiltrate" explains the
+    opacity, "infiltrate, scar, or edema" doubts it.
+    """
     doubted: set[int] = set()
     for word in _ALTERNATIVES.finditer(text):
         before = [n for n, finding in enumerate(findings) if finding.end <= word.start()]
@@ -214,10 +224,13 @@ def _with_alternatives(text: str, findings: list[Finding]) -> tuple[Finding, ...
         if not before or not after:
             continue
         left, right = before[-1], after[0]
+        if "absent" in (findings[left].there, findings[right].there):
+            continue
         close = len(text[findings[left].end : word.start()].split()) <= 6
         if close and _NEARBY.fullmatch(text, word.end(), findings[right].start):
             doubted |= {left, right}
-            while left > 0 and _LIST_GAP.fullmatch(
+            serial = "," in text[findings[left].end : word.start()]
+            while serial and left > 0 and _LIST_GAP.fullmatch(
                 text, findings[left - 1].end, findings[left].start
             ):
                 left -= 1
@@ -241,7 +254,7 @@ def _finding_of_quality(
     text: str, mention: Mention, findings: tuple[Finding, ...], marks: tuple[_Mark, ...]
 ) -> Finding | None:
     """The finding that follows in the same phrase, else the one before: "opacities are patchy"."""
-    ahead = [f for f in findings if mention.start <= f.end and f.end > mention.end]
+    ahead = [f for f in findings if f.end >= mention.end]
     stops = [
         mark
         for mark in marks
@@ -250,7 +263,7 @@ def _finding_of_quality(
     first_stop = stops[0].start if stops else len(text)
     if ahead and ahead[0].start < min(first_stop, mention.end + _REACH):
         between = text[mention.end : ahead[0].start]
-        if not re.search(r"[;:]|\b(?:is|are|was|were|with|without|there|but)\b", between):
+        if not re.search(r"[;:]|\b(?:is|are|was|were|with|without|there|but(?! also))\b", between):
             return ahead[0]
     clause = _clause_end(text, mention.end)
     if first_stop < clause and not re.search(
