@@ -49,7 +49,10 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     # negation
     ("No focal consolidation.", "focal- consolidation-"),
     ("No effusion, consolidation or pneumothorax.", "consolidation-"),
-    ("No infiltrate, consolidation, or focal opacity.", "infiltrate- consolidation- focal- opacity-"),
+    (
+        "No infiltrate, consolidation, or focal opacity.",
+        "infiltrate- consolidation- focal- opacity-",
+    ),
     ("Lungs are clear without infiltrates.", "infiltrate-"),
     ("The lungs are free of airspace disease.", "airspace-"),
     ("Negative for consolidation.", "consolidation-"),
@@ -65,19 +68,26 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     ("No suspicious opacities.", "opacity-"),
     # what only looks like negation, and where negation ends
     ("No change in the right upper lobe opacity.", "right+ upper+ opacity+"),
-    ("No significant interval change in bibasilar opacities.",
-     "left+ right+ bilateral+ basilar+ opacity+"),
+    (
+        "No significant interval change in bibasilar opacities.",
+        "left+ right+ bilateral+ basilar+ opacity+",
+    ),
     ("Not only patchy but also diffuse opacities.", "patchy+ diffuse+ opacity+"),
     ("The left lower lobe infiltrate has not completely resolved.", "left+ lower+ infiltrate+"),
-    ("No pneumothorax, but a hazy left basilar opacity persists.",
-     "hazy+ left+ basilar+ opacity+"),
-    ("No effusion; however, the right lower lobe consolidation is larger.",
-     "right+ lower+ consolidation+"),
+    ("No pneumothorax, but a hazy left basilar opacity persists.", "hazy+ left+ basilar+ opacity+"),
+    (
+        "No effusion; however, the right lower lobe consolidation is larger.",
+        "right+ lower+ consolidation+",
+    ),
     ("No pneumothorax, unchanged left basilar opacity.", "left+ basilar+ opacity+"),
-    ("Lungs are clear except for a patchy opacity at the right base.",
-     "patchy+ opacity+ right+ basilar+"),
-    ("Left basilar opacity without pneumothorax or consolidation.",
-     "left+ basilar+ opacity+ consolidation-"),
+    (
+        "Lungs are clear except for a patchy opacity at the right base.",
+        "patchy+ opacity+ right+ basilar+",
+    ),
+    (
+        "Left basilar opacity without pneumothorax or consolidation.",
+        "left+ basilar+ opacity+ consolidation-",
+    ),
     ("Improving interstitial edema.", "interstitial+"),
     # uncertainty
     ("Possible right lower lobe infiltrate.", "right? lower? infiltrate?"),

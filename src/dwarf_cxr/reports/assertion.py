@@ -6,11 +6,15 @@ it, up to a word that ends its scope ("but"); phrases that only look like a cue 
 come first and act on nothing. Where several cues reach a word, the nearest before it decides, else
 the one behind it.
 
-Decisions: "suggests", "likely", "probable", "favored" and "concerning for" are uncertain, but under
-a negation ("no finding to suggest") they leave it be; "consistent with" and "compatible with" affirm;
-"resolving" and "improved" are still present, "resolved" and "cleared" absent; "unlikely" is absent;
-"no new" and "no other" are absent, since what is old is said elsewhere; alternatives ("atelectasis
-or infiltrate", "versus") are each uncertain, although something is certainly there.
+Decisions:
+
+- "suggests", "likely", "probable", "favored", "concerning for" are uncertain; "suggests" and
+  "concerning for" change nothing that is denied already ("no finding to suggest").
+- "consistent with" and "compatible with" affirm.
+- "resolving" and "improved" are still present, "resolved" and "cleared" absent, "unlikely" too.
+- "no new" and "no other" are absent: what is old is said elsewhere.
+- Alternatives ("atelectasis or infiltrate", "versus") are each uncertain, although something is
+  there; `phrases.py` sees to that.
 """
 
 import re
@@ -33,7 +37,7 @@ _CAUSED = r" (?:due|secondary|related) to"
 _CLOSES = r"(?=\W*(?:$|[.,;]|(?:and|in|on|at|within|given|but)\b))"
 
 LOOKS_LIKE_A_CUE: tuple[str, ...] = (
-    rf"(?:no|not|without|nor) {_DEGREE}(?:change[sd]?|increase[d]?|decrease[d]?|improvement|improved|"
+    rf"(?:no|not|without|nor) {_DEGREE}(?:change[sd]?|increased?|decreased?|improvement|improved|"
     r"progression|difference|worsening|worsened|different)(?: in| of| from| since)?",
     r"not only",
     r"not necessarily",
@@ -155,8 +159,8 @@ ENDS_SCOPE: tuple[str, ...] = (
 """Words at which a cue's reach forward ends, as it does at a semicolon, colon or bracket."""
 
 _CLAUSE = re.compile(
-    r"[;:()]|\b(?:but(?! also)|otherwise|however|although|though|except(?: for)?|aside from|apart from|other than|"
-    r"while|whereas|there (?:is|are|has|have))\b"
+    r"[;:()]|\b(?:but(?! also)|otherwise|however|although|though|except(?: for)?|"
+    r"aside from|apart from|other than|while|whereas|there (?:is|are|has|have))\b"
 )
 """Where one statement ends and another begins, in both directions."""
 
@@ -170,7 +174,7 @@ _NEW_SUBJECT = re.compile(
     r"|\band (?:the|there|stable|unchanged|persistent|increased|improved|mild|minimal|patchy|"
     r"scattered|residual|bibasilar|lungs?)\b"
 )
-"""Words that begin a statement of its own: after "and", or a comma if no "or" continues its list."""
+"""Words that begin a statement of its own: after "and", or after a comma if no "or" follows."""
 
 _ENDS = re.compile(rf"[;:()]|\b(?:{'|'.join(ENDS_SCOPE)})\b|{_NEW_SUBJECT.pattern}")
 _GROUPS = {

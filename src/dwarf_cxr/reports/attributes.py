@@ -78,8 +78,8 @@ PATTERNS: Mapping[str, tuple[Attribute, ...]] = {
     r"bilateral(?:ly)?|both(?= (?:lungs?|sides|bases|apices|upper|mid|lower|hemithoraces|hila|"
     r"costophrenic|pleural)\b)": ("bilateral",),
     r"upper": ("upper",),
-    r"middle|mid[ -]?lungs?|mid[ -]?zones?|mid(?=[ -](?:left|right|and|to|zone|field|portion|aspect|chest|"
-    r"hemithorax|third|or)\b)": ("middle",),
+    r"middle|mid[ -]?lungs?|mid[ -]?zones?|mid(?=[ -](?:left|right|and|to|zone|field|portion|"
+    r"aspect|chest|hemithorax|third|or)\b)": ("middle",),
     r"midright": ("middle", "right"),
     r"midleft": ("middle", "left"),
     r"lower(?! lung volumes?\b)": ("lower",),
@@ -123,7 +123,7 @@ _MEANINGS = tuple(PATTERNS.values())
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """Words of a sentence, characters `start` to `end`, and the attributes that they say."""
+    """Characters `start` to `end` of a lower-case sentence and the attributes that they say."""
 
     start: int
     end: int
@@ -131,7 +131,7 @@ class Mention:
 
 
 def find_mentions(sentence: str) -> tuple[Mention, ...]:
-    """Every word of the dictionary, in the order of the sentence; upper case makes no difference."""
+    """Every word of the dictionary, in the order of the sentence, in whatever case."""
     mentions = []
     for match in _PATTERN.finditer(sentence.lower()):
         number = int((match.lastgroup or "p0")[1:])

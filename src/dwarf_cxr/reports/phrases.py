@@ -23,7 +23,7 @@ LUNG_FINDINGS: tuple[str, ...] = (
     r"pneumonitis",
     r"hemothora\w+|empyema",
     r"(?<!tissue )(?<!subcutaneous )(?<!ankle )edema",
-    r"nodul\w+|nodes?(?=\w)|micronodul\w+",
+    r"nodul\w+|micronodul\w+",
     r"mass(?:es)?|mass-?like",
     r"granuloma\w*",
     r"scar(?:s|ring|red)?",
@@ -44,8 +44,8 @@ LUNG_FINDINGS: tuple[str, ...] = (
     r"infecti\w+",
     r"contusions?|hemorrhage|aspiration|inflammat\w+",
     r"metasta\w+|malignan\w+|neoplas\w+|tumors?|carcinoma",
-    r"(?:lung|pulmonary|parenchymal|airways?|cardiopulmonary) (?:\w+ )?(?:disease|process|abnormalit\w+|"
-    r"changes?|findings?)",
+    r"(?:lung|pulmonary|parenchymal|airways?|cardiopulmonary) (?:\w+ )?(?:disease|process|"
+    r"abnormalit\w+|changes?|findings?)",
     r"parenchymal|copd",
 )
 """What counts as a finding of lung or pleura, beside the opacities of the dictionary."""
@@ -109,6 +109,10 @@ _REACH = 60
 """Characters within which a quality finds its finding; some eight words."""
 
 
+_TYPOGRAPHY = str.maketrans({"’": "'", "‐": "-", "‑": "-", "–": "-", "—": ";"})
+"""Apostrophes and dashes of word processors; one long dash parts statements."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """A lung finding's words and whether it is there; `kind` is less sure among alternatives."""
@@ -133,7 +137,7 @@ def statements(sentence: str) -> tuple[Statement, ...]:
     A place is stated only of findings that are not denied: "no right effusion" says nothing of the
     right.
     """
-    text = sentence.lower()
+    text = sentence.lower().translate(_TYPOGRAPHY)
     mentions = find_mentions(text)
     found = scopes(text)
     marks = _marks(text, mentions)
@@ -165,9 +169,7 @@ class _Mark:
 
 def _marks(text: str, mentions: tuple[Mention, ...]) -> tuple[_Mark, ...]:
     """Anatomy, other things, links and plain normality, where no attribute or finding stands."""
-    taken = [
-        (mention.start, mention.end) for mention in mentions if mention.attributes != ("infiltrate",)
-    ]
+    taken = [(mention.start, mention.end) for mention in mentions]
     marks = []
     for match in _WORD.finditer(text):
         overlaps = any(start < match.end() and match.start() < end for start, end in taken)
@@ -230,8 +232,10 @@ def _with_alternatives(text: str, findings: list[Finding]) -> tuple[Finding, ...
         if close and _NEARBY.fullmatch(text, word.end(), findings[right].start):
             doubted |= {left, right}
             serial = "," in text[findings[left].end : word.start()]
-            while serial and left > 0 and _LIST_GAP.fullmatch(
-                text, findings[left - 1].end, findings[left].start
+            while (
+                serial
+                and left > 0
+                and _LIST_GAP.fullmatch(text, findings[left - 1].end, findings[left].start)
             ):
                 left -= 1
                 doubted.add(left)
@@ -286,9 +290,9 @@ def _finding_of_place(
     ahead = [f for f in findings if f.start >= mention.start and f.start < end]
     behind = [f for f in findings if f.end <= mention.start and f.start >= start]
     first = next((mark for mark in marks if mark.start >= mention.end), None)
-    if first is not None and first.kind in ("anatomy", "other"):
-        if not (ahead and ahead[0].start < first.start):
-            return None
+    elsewhere = first is not None and first.kind in ("anatomy", "other")
+    if first is not None and elsewhere and not (ahead and ahead[0].start < first.start):
+        return None
     phrase_end = first.start if first is not None and first.kind != "finding" else end
     if ahead and ahead[0].start < phrase_end:
         return ahead[0]
