@@ -384,6 +384,21 @@ def train(
             help="Start from the weights of a RUN or model folder; zero-shot methods need it."
         ),
     ] = None,
+    reports: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option(
+            metavar="DATA",
+            help="report-attention: prepared data whose films and texts it learns from; "
+            "repeatable; without, those of --data.",
+        ),
+    ] = None,
+    corpus: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            metavar="FILE",
+            help="report-attention: a text of further reports, one a line, for its word vectors.",
+        ),
+    ] = None,
     config: SettingsFileOption = None,
     set_: SettingsOption = None,
     resume: ResumeOption = False,
@@ -401,6 +416,8 @@ def train(
             regions=None if regions is None else regions.value,
             seed=seed,
             init=init,
+            reports=reports or (),
+            corpus=corpus,
             settings_file=config,
             assignments=set_ or [],
             resume=resume,

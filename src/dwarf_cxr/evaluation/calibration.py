@@ -29,11 +29,7 @@ def fit_card(
     score, maps, prior = fit_card_thresholds(
         outputs.probability, outputs.maps, data, val, train_prior
     )
-    seen = np.isin(data.splits, ("train", "val"))
-    seen_patients = patient_hashes(
-        data.patients_of, [data.patient_ids[index] for index in np.flatnonzero(seen)]
-    )
-    seen_files = np.unique(data.file_hashes[seen])
+    seen_patients, seen_files = seen_by_training(data)
     if started_from is not None:
         seen_patients = np.union1d(seen_patients, started_from.seen_patients)
         seen_files = np.union1d(seen_files, started_from.seen_files)
@@ -55,3 +51,10 @@ def fit_card(
         seen_files=seen_files,
         zero_shot=zero_shot,
     )
+
+
+def seen_by_training(data: PreparedData) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes of patients and of image files that a training on `data` sees, sorted."""
+    seen = np.isin(data.splits, ("train", "val"))
+    patients = [data.patient_ids[index] for index in np.flatnonzero(seen)]
+    return patient_hashes(data.patients_of, patients), np.unique(data.file_hashes[seen])

@@ -12,6 +12,7 @@ from dwarf_cxr.methods import (
     gain,
     gain_am,
     kad,
+    report_attention,
     retinanet,
 )
 from dwarf_cxr.methods.method import Method
@@ -26,6 +27,7 @@ METHODS: tuple[Method, ...] = (
     retinanet.METHOD,
     kad.METHOD,
     devide.METHOD,
+    report_attention.METHOD,
     clip.METHOD,
 )
 

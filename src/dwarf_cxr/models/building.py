@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dwarf_cxr.config import AnyModelSettings, ModelSettings, RetinaNetSettings
-from dwarf_cxr.errors import CheckpointError
+from dwarf_cxr.errors import CheckpointError, ConfigError
+from dwarf_cxr.models.report_attention import ReportAttention, rebuild_report_attention
 from dwarf_cxr.models.retinanet import RetinaNet, build_retinanet, rebuild_retinanet
 from dwarf_cxr.models.vlm import VisionLanguageClassifier, build_classifier
 
@@ -25,15 +26,17 @@ def build_fresh(
             return build_classifier(settings, findings, image_size, seed)
         case RetinaNetSettings():
             return build_retinanet(settings, findings, image_size, seed)
-    raise TypeError(f"no network of kind {settings.kind}")
+    raise ConfigError(f"a {settings.kind} network is not built by the training loop")
 
 
-def rebuild(kind: str, architecture: Mapping[str, Any]) -> Trainable:
+def rebuild(kind: str, architecture: Mapping[str, Any]) -> Trainable | ReportAttention:
     """The network that `architecture()` recorded, without weights; of all kinds but prompted ones.
 
     Raises:
         CheckpointError: a kind that this version does not know.
     """
+    if kind == "report-attention":
+        return rebuild_report_attention(architecture)
     if kind == "retinanet":
         return rebuild_retinanet(architecture)
     raise CheckpointError(f"kind {kind!r} is unknown to this version of dwarf-cxr")

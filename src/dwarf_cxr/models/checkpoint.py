@@ -31,9 +31,10 @@ from dwarf_cxr.models.clip import TOKENIZER_FOLDER, ClipClassifier, clip_from
 from dwarf_cxr.models.hugging_face import load_tokenizer
 from dwarf_cxr.models.image_encoders import rebuild_image_encoder
 from dwarf_cxr.models.outputs import ModelCard, Origin
+from dwarf_cxr.models.report_attention import ReportAttention
 from dwarf_cxr.models.vlm import VisionLanguageClassifier
 
-Model = Trainable | ClipClassifier
+Model = Trainable | ReportAttention | ClipClassifier
 
 FORMAT = "dwarf-cxr model 1"
 CARD_ARRAYS = ("train_prior", "seen_patients", "seen_files")

@@ -21,18 +21,15 @@ from dwarf_cxr.config import (
     RegionSource,
     RunConfig,
     TrainingSettings,
-    differences,
-    load_config,
     prompted,
-    save_config,
 )
 from dwarf_cxr.data.batches import RegionTargets, in_unit_range, load_batch
 from dwarf_cxr.data.store import PreparedData
-from dwarf_cxr.errors import CheckpointError, ConfigError, DataError, TrainingError
+from dwarf_cxr.errors import ConfigError, DataError, TrainingError
 from dwarf_cxr.evaluation.calibration import fit_card
 from dwarf_cxr.evaluation.evaluate import QuickScorer, refuse_seen_patients
 from dwarf_cxr.evaluation.references import mean_coverage
-from dwarf_cxr.files import exclusive, recover_folder, write_csv
+from dwarf_cxr.files import exclusive, write_csv
 from dwarf_cxr.models.building import build_fresh
 from dwarf_cxr.models.checkpoint import save_model
 from dwarf_cxr.models.heads import PriorEvidenceHead
@@ -53,7 +50,13 @@ from dwarf_cxr.training.losses import (
 )
 from dwarf_cxr.training.optimisation import build_optimizer, rate_factor, set_rates
 from dwarf_cxr.training.schedules import active_findings
-from dwarf_cxr.training.state import Progress, load_state, save_state
+from dwarf_cxr.training.state import (
+    Progress,
+    claim_run,
+    has_state,
+    load_state,
+    save_state,
+)
 from dwarf_cxr.training.validation import validate
 
 HISTORY_COLUMNS = (
@@ -107,7 +110,9 @@ def train(config: RunConfig, out: Path, *, resume: bool = False, report: Report)
         report = _silent
     lock = exclusive(out) if fabric.global_rank == 0 else contextlib.nullcontext()
     with lock:
-        _claim(config, out, resume, fabric)
+        if fabric.global_rank == 0:
+            claim_run(config, out, resume=resume)
+        fabric.barrier()
         _train(fabric, config, out, resume, report)
 
 
@@ -173,7 +178,7 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
         TrainingLoss(model, objective, positive_weight, fabric), optimizer
     )
     # after the set-up: the moments go where the parameters are
-    progress = load_state(out / "last", model, optimizer) if _has_state(out) else Progress()
+    progress = load_state(out / "last", model, optimizer) if has_state(out) else Progress()
     fabric.barrier()
     scorer = QuickScorer(data, val_indices)
     watcher = QuickScorer(data, data.indices("test")) if settings.watch_test else None
@@ -402,36 +407,6 @@ def _strategy(settings: TrainingSettings) -> str | Strategy:
         return "auto"
     # a cyclic step leaves the other findings' heads without a gradient
     return DDPStrategy(find_unused_parameters=True)
-
-
-def _claim(config: RunConfig, out: Path, resume: bool, fabric: Fabric) -> None:
-    if (out / "dataset.json").exists():
-        raise ConfigError(
-            f"{out}: a prepared data set lies there; choose another folder for the run"
-        )
-    if fabric.global_rank == 0:
-        file = out / "config.yaml"
-        if resume:
-            if not file.is_file():
-                raise CheckpointError(f"{out}: no run to resume there; train without --resume")
-            changed = differences(load_config(file), config)
-            if changed:
-                raise ConfigError(
-                    f"{out}: cannot resume, the run was configured otherwise: {'; '.join(changed)}"
-                )
-        elif _has_state(out) or (out / "model").exists():
-            raise ConfigError(
-                f"{out}: a run is there already; add --resume to continue it, or choose another "
-                "folder"
-            )
-        else:
-            save_config(config, file)
-    fabric.barrier()
-
-
-def _has_state(out: Path) -> bool:
-    recover_folder(out / "last")
-    return (out / "last").exists()
 
 
 def _findings_of(config: RunConfig, step: int, batches: int) -> tuple[int, ...]:

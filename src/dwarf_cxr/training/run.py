@@ -7,16 +7,25 @@ from pathlib import Path
 import torch
 
 from dwarf_cxr import __version__
-from dwarf_cxr.config import RegionSource, RunConfig, prompted, with_overrides
+from dwarf_cxr.config import (
+    RegionSource,
+    ReportAttentionSettings,
+    RunConfig,
+    prompted,
+    with_overrides,
+)
 from dwarf_cxr.data.store import PreparedData
+from dwarf_cxr.errors import ConfigError
 from dwarf_cxr.files import sha256_of
 from dwarf_cxr.findings import select
 from dwarf_cxr.methods import Method, find_method
-from dwarf_cxr.models.checkpoint import load_model, model_folder
+from dwarf_cxr.models.checkpoint import Model, load_model, model_folder
+from dwarf_cxr.models.clip import ClipClassifier
 from dwarf_cxr.models.initial import refuse_other_architecture, settings_from
 from dwarf_cxr.models.vlm import VisionLanguageClassifier
 from dwarf_cxr.progress import Report
 from dwarf_cxr.training.loop import train
+from dwarf_cxr.training.report_attention import reports_digest, train_report_attention
 from dwarf_cxr.training.zero_shot import write_zero_shot_run
 
 
@@ -29,13 +38,19 @@ def make_config(
     regions: RegionSource | None = None,
     seed: int = 0,
     init: Path | None = None,
+    reports: Sequence[Path] = (),
+    corpus: Path | None = None,
     settings_file: Path | None = None,
     assignments: Sequence[str] = (),
 ) -> RunConfig:
     """The configuration of a run of a method of `dwarf train`, by its name, or of another.
 
     Args:
-        init: a run or model folder to start from; its architecture replaces the method's.
+        init: a run or model folder to start from; its architecture replaces the method's, or it is
+            the detector of `report-attention`.
+        reports: prepared data whose films and texts train `report-attention`; without, those of
+            `data` do.
+        corpus: a text file of further reports for its word vectors.
 
     Raises:
         ConfigError: unknown method, finding or setting, or settings that contradict each other.
@@ -56,6 +71,17 @@ def make_config(
         settings = with_overrides(settings, None, [f"objective.regions={regions}"])
     prepared = PreparedData.open(data)
     chosen = prepared.findings if findings is None else findings
+    reads_reports = isinstance(settings.model, ReportAttentionSettings)
+    if reads_reports:
+        chosen = _findings_of_detector(initial, findings)
+    elif reports or corpus is not None:
+        raise ConfigError(
+            f"--reports and --corpus are for report-attention, not {chosen_method.name}"
+        )
+    elif initial is not None and not isinstance(initial, VisionLanguageClassifier | ClipClassifier):
+        raise ConfigError(
+            f"--init {init}: {chosen_method.name} cannot start from a {type(initial).__name__}"
+        )
     return RunConfig(
         method=chosen_method.name,
         findings=select(chosen, prepared.findings, where=f"--findings on {data}"),
@@ -63,6 +89,9 @@ def make_config(
         data_fingerprint=prepared.fingerprint,
         init=None if init is None else str(init),
         init_sha256=None if init is None else sha256_of(model_folder(init) / "model.safetensors"),
+        reports=tuple(map(str, reports)),
+        corpus=None if corpus is None else str(corpus),
+        reports_sha256=reports_digest(reports, corpus) if reads_reports else None,
         seed=seed,
         settings=settings,
         versions={
@@ -72,6 +101,20 @@ def make_config(
             "lightning-fabric": version("lightning-fabric"),
         },
     )
+
+
+def _findings_of_detector(initial: Model | None, findings: Sequence[str] | None) -> tuple[str, ...]:
+    if initial is None:
+        raise ConfigError(
+            "report-attention ranks the regions of a detector: train one with `dwarf train "
+            "retinanet` and give it with --init RUN"
+        )
+    if findings is not None and tuple(findings) != initial.findings:
+        raise ConfigError(
+            f"--findings {','.join(findings)}: report-attention has those of its detector, "
+            f"{', '.join(initial.findings)}; leave --findings out"
+        )
+    return initial.findings
 
 
 def start_training(
@@ -85,6 +128,8 @@ def start_training(
     regions: RegionSource | None = None,
     seed: int = 0,
     init: Path | None = None,
+    reports: Sequence[Path] = (),
+    corpus: Path | None = None,
     settings_file: Path | None = None,
     assignments: Sequence[str] = (),
     resume: bool = False,
@@ -102,11 +147,15 @@ def start_training(
         regions=regions,
         seed=seed,
         init=init,
+        reports=reports,
+        corpus=corpus,
         settings_file=settings_file,
         assignments=assignments,
     )
     chosen = find_method(method) if isinstance(method, str) else method
     if chosen.zero_shot:
         write_zero_shot_run(config, out, report=report)
+    elif isinstance(config.settings.model, ReportAttentionSettings):
+        train_report_attention(config, out, resume=resume, report=report)
     else:
         train(config, out, resume=resume, report=report)

@@ -14,7 +14,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import nn
 
-from dwarf_cxr.errors import CheckpointError, DataError
+from dwarf_cxr.config import RunConfig, differences, load_config, save_config
+from dwarf_cxr.errors import CheckpointError, ConfigError, DataError
 from dwarf_cxr.files import (
     atomic_folder,
     read_json,
@@ -43,6 +44,40 @@ class Progress:
     sums: dict[str, float] = field(default_factory=dict)
     """Loss sums and counts of the epoch so far."""
     history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def claim_run(config: RunConfig, out: Path, *, resume: bool) -> None:
+    """Make `out` the folder of the run that `config` fixes, or find that it is.
+
+    Raises:
+        ConfigError: a data set or another run lies there, or the run to resume was another.
+        CheckpointError: there is no run to resume.
+    """
+    if (out / "dataset.json").exists():
+        raise ConfigError(
+            f"{out}: a prepared data set lies there; choose another folder for the run"
+        )
+    file = out / "config.yaml"
+    if resume:
+        if not file.is_file():
+            raise CheckpointError(f"{out}: no run to resume there; train without --resume")
+        changed = differences(load_config(file), config)
+        if changed:
+            raise ConfigError(
+                f"{out}: cannot resume, the run was configured otherwise: {'; '.join(changed)}"
+            )
+    elif has_state(out) or (out / "model").exists():
+        raise ConfigError(
+            f"{out}: a run is there already; add --resume to continue it, or choose another folder"
+        )
+    else:
+        save_config(config, file)
+
+
+def has_state(out: Path) -> bool:
+    """Whether a training can be resumed in the run folder `out`."""
+    recover_folder(out / "last")
+    return (out / "last").exists()
 
 
 def save_state(
