@@ -23,8 +23,8 @@ from dwarf_cxr.data.coco import shape_to_coco
 from dwarf_cxr.data.prepare import prepare
 from dwarf_cxr.data.records import Box, Radiograph, Region, SourceSet
 from dwarf_cxr.data.store import PreparedData
+from dwarf_cxr.models.building import Trainable
 from dwarf_cxr.models.outputs import ModelCard
-from dwarf_cxr.models.vlm import VisionLanguageClassifier
 
 FINDINGS = ("Mass", "Effusion", "Nodule")
 PLACES = {"Mass": (20, 20), "Effusion": (44, 8), "Nodule": (6, 40)}
@@ -174,7 +174,7 @@ def run_config(
     )
 
 
-def card_for(model: VisionLanguageClassifier) -> ModelCard:
+def card_for(model: Trainable) -> ModelCard:
     """A card with made-up thresholds and prior."""
     names = model.findings
     prior = np.random.default_rng(3).random((len(names), model.image_size, model.image_size))
@@ -183,7 +183,7 @@ def card_for(model: VisionLanguageClassifier) -> ModelCard:
         data_name="tiny",
         data_fingerprint="0" * 64,
         splits_sha256="1" * 64,
-        query_context=model.settings.query_context,
+        query_context=model.query_context,
         map_domain="unit",
         score_thresholds=dict.fromkeys(names, 0.25),
         map_thresholds=dict.fromkeys(names),
