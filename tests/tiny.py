@@ -71,14 +71,21 @@ def write_bert(folder: Path, words: Sequence[str] = WORDS) -> Path:
 
 
 def write_data(
-    folder: Path, *, seed: int = 0, train: int = 13, val: int = 8, texts: bool = False
+    folder: Path,
+    *,
+    seed: int = 0,
+    train: int = 13,
+    val: int = 8,
+    texts: bool = False,
+    sentences: Mapping[str, str] | None = None,
 ) -> PreparedData:
     """Films with a bright square per present finding, prepared at 64 px.
 
     The second training film's first finding is present without a region, and the third training
     film's last finding was never assessed. With `texts` all but every fifth film have a text,
-    and some of them the same.
+    and some of them the same; `sentences` say a finding in words of their own.
     """
+    words = dict(zip(FINDINGS, FINDINGS, strict=True)) if sentences is None else sentences
     rng = np.random.default_rng(seed)
     splits = ["train"] * train + ["val"] * val + ["test"] * 4
     radiographs = []
@@ -96,7 +103,7 @@ def write_data(
             regions = [region for region in regions if region.finding != FINDINGS[0]]
         if number == 2:
             del labels[FINDINGS[-1]]
-        present = [finding for finding, there in labels.items() if there]
+        present = [words[finding] for finding, there in labels.items() if there]
         text = " around ".join(present) or "the lungs"
         path = folder.with_name(folder.name + "-films") / f"film{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -164,7 +164,7 @@ class ReportAttentionSettings(_Frozen):
     kind: Literal["report-attention"] = "report-attention"
     width: int = Field(default=100, gt=1, multiple_of=2)
     """Numbers of a word's vector, and of a region's."""
-    regions: int = Field(default=40, gt=0)
+    best_regions: int = Field(default=40, gt=0)
     """Regions of a film, the detector's best."""
     worst_regions: int = Field(default=20, gt=0)
     """Regions that must not fit the report, the detector's worst."""
@@ -483,7 +483,12 @@ def _locate(key: str, model: type[BaseModel]) -> tuple[str, str]:
     homes = [part for part, kind in sections.items() if key in kind.model_fields]
     if len(homes) == 1:
         return homes[0], key
-    names = [f"{part}.{field}" for part, kind in sections.items() for field in kind.model_fields]
+    names = [
+        f"{part}.{field}"
+        for part, kind in sections.items()
+        for field in kind.model_fields
+        if field != "kind"
+    ]
     raise ConfigError(f"unknown setting {key!r}; known: {', '.join(names)}")
 
 

@@ -3,7 +3,7 @@
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -14,13 +14,14 @@ import yaml
 from jaxtyping import Float32, UInt8
 
 from dwarf_cxr.data.images import decode_grey, image_stem, is_constant, read_content, resize
+from dwarf_cxr.detection.detections import Detections, Detector
 from dwarf_cxr.errors import CheckpointError, ConfigError, DataError, ImageError
 from dwarf_cxr.evaluation.maps import reaches
 from dwarf_cxr.files import read_json, sha256_of, write_bytes, write_json
 from dwarf_cxr.findings import select
 from dwarf_cxr.models.checkpoint import Model, load_model, model_folder
 from dwarf_cxr.models.clip import ClipClassifier
-from dwarf_cxr.models.outputs import ModelCard, ZeroShotClassifier, method_of
+from dwarf_cxr.models.outputs import AttributeReader, ModelCard, ZeroShotClassifier, method_of
 from dwarf_cxr.models.vlm import VisionLanguageClassifier
 from dwarf_cxr.progress import Report
 from dwarf_cxr.reporting.overlay import (
@@ -92,6 +93,8 @@ class FilmPrediction:
     film: Film
     model: ModelIdentity
     findings: tuple[FindingPrediction, ...]
+    attributes: Mapping[str, float] = field(default_factory=dict)
+    """Probabilities of what a report would say, of models that tell it."""
 
     def map_of(self, said: FindingPrediction) -> Float32[np.ndarray, "height width"]:
         """The finding's map on the film's pixels, in [0, 1]."""
@@ -141,6 +144,8 @@ def predict(
     folder; nobody else's do.
     `boxes` enclose the connected parts of the map, upsampled to the image, that reach the
     finding's map threshold, whether or not the finding is present; each scores its largest value.
+    A detector's boxes are its own, those that score as much; a model that reads attributes has them
+    in the film's record.
     Where no threshold was fitted, `present` is null, and there are no boxes.
 
     Args:
@@ -313,12 +318,50 @@ def _ask(judge: _Judge, films: Sequence[Film]) -> list[FilmPrediction]:
         outputs = model.predict(pixels, judge.findings, judge.prompts)
     else:
         outputs = model.predict(pixels, judge.findings)
+    detections = model.detect(pixels) if isinstance(model, Detector) else None
+    told = model.predict_attributes(pixels) if isinstance(model, AttributeReader) else None
     answers = []
-    for film, scores, grids in zip(films, outputs.probability, outputs.maps, strict=True):
-        said = zip(judge.findings, map(float, scores), grids, strict=True)
-        findings = [_said_of(judge.card, film, *one) for one in said]
-        answers.append(FilmPrediction(film, judge.identity, tuple(findings)))
+    for row, film in enumerate(films):
+        findings = []
+        for column, finding in enumerate(judge.findings):
+            score, grid = float(outputs.probability[row, column]), outputs.maps[row, column]
+            said = _said_of(judge.card, film, finding, score, grid)
+            if detections is not None:
+                number = model.findings.index(finding)
+                boxes = _native_boxes(
+                    detections[row], number, said.map_threshold, model.image_size, film.grey
+                )
+                said = replace(said, boxes=boxes)
+            findings.append(said)
+        attributes: dict[str, float] = {}
+        if isinstance(model, AttributeReader) and told is not None:
+            attributes = dict(zip(model.attributes, told[row].tolist(), strict=True))
+        answers.append(FilmPrediction(film, judge.identity, tuple(findings), attributes))
     return answers
+
+
+def _native_boxes(
+    found: Detections,
+    finding: int,
+    threshold: float | None,
+    image_size: int,
+    grey: UInt8[np.ndarray, "height width"],
+) -> tuple[Mapping[str, float], ...]:
+    """A detector's boxes of a finding that score at least the map threshold, on the film."""
+    if threshold is None:
+        return ()
+    height, width = grey.shape
+    stretch = np.array([width, height, width, height]) / image_size
+    chosen = (found.findings == finding) & (found.scores >= threshold)
+    scored = zip(found.boxes[chosen] * stretch, found.scores[chosen], strict=True)
+    return tuple(
+        dict(zip(("x1", "y1", "x2", "y2", "score"), [*(box * stretch), score], strict=True))
+        for box, score in zip(
+            found.boxes[chosen].astype(np.float64).tolist(),
+            found.scores[chosen].tolist(),
+            strict=True,
+        )
+    )
 
 
 def _said_of(
@@ -413,6 +456,7 @@ def _write_film(predicted: FilmPrediction, folder: Path, out: Path) -> dict[str,
     caption = [summary_of(predicted), _source_words(predicted)]
     overlay = captioned(labelled_boxes(picture, boxes_present(predicted)), caption)
     write_bytes(folder / "overlay.png", png_bytes(overlay))
+    told = {"attributes": dict(predicted.attributes)} if predicted.attributes else {}
     return {
         "source": str(film.source),
         "sha256": film.sha256,
@@ -422,6 +466,7 @@ def _write_film(predicted: FilmPrediction, folder: Path, out: Path) -> dict[str,
         "model": asdict(predicted.model),
         "overlay": str((folder / "overlay.png").relative_to(out)),
         "findings": findings,
+        **told,
     }
 
 

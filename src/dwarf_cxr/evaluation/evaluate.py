@@ -14,6 +14,7 @@ from dwarf_cxr.data.splits import patient_hashes
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.detection.detections import Detector
 from dwarf_cxr.errors import CheckpointError, DataError
+from dwarf_cxr.evaluation.attributes import attribute_block
 from dwarf_cxr.evaluation.bootstrap import Estimate
 from dwarf_cxr.evaluation.cases import (
     MAP_COLUMNS,
@@ -40,7 +41,7 @@ from dwarf_cxr.evaluation.references import (
 from dwarf_cxr.evaluation.scores import fit_score_threshold, refuse_nan_scores
 from dwarf_cxr.files import write_bytes, write_json
 from dwarf_cxr.models.merged import MergedClassifier, MergedOutputs
-from dwarf_cxr.models.outputs import Classifier, ModelCard
+from dwarf_cxr.models.outputs import AttributeReader, Classifier, ModelCard
 from dwarf_cxr.progress import Report
 
 BATCH = 64
@@ -177,6 +178,10 @@ def evaluate(
             seed=bootstrap_seed,
             report=report,
         )
+    if isinstance(model, AttributeReader):
+        told = attribute_block(model, data, indices, draws=draws, seed=bootstrap_seed)
+        if told is not None:
+            metrics["attributes"] = told
     write_cases(cases, out / "cases.csv")
     if save_maps:
         _write_maps(out / "maps.npz", np.concatenate(kept_maps), cases)

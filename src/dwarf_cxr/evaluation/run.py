@@ -67,6 +67,9 @@ def _lines(metrics: dict[str, Any]) -> list[str]:
         shown = ("recall_25", "recall_50", "ap_25", "ap_50")
         boxes = metrics["boxes"]["macro"]
         lines.append("boxes: " + ", ".join(f"{name} {_shown(boxes[name])}" for name in shown))
+    if "attributes" in metrics:
+        told = metrics["attributes"]
+        lines.append(f"attributes of {told['films']} reports: auc {_shown(told['macro']['auc'])}")
     for reference, block in metrics["references"].items():
         values = ", ".join(
             f"{name} {_shown(block['macro'][name])}"

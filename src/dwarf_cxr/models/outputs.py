@@ -117,6 +117,17 @@ class ZeroShotClassifier(StatedClassifier, Protocol):
         ...
 
 
+@runtime_checkable
+class AttributeReader(Protocol):
+    """A classifier that also tells what a report would say."""
+
+    attributes: tuple[str, ...]
+
+    def predict_attributes(self, pixels: np.ndarray) -> np.ndarray:
+        """Probabilities (B, attribute) for uint8 `pixels` (B, size, size)."""
+        ...
+
+
 def method_of(model: StatedClassifier) -> str:
     """What trained the model, or where it comes from."""
     if model.card is not None:

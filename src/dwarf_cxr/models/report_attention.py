@@ -105,13 +105,14 @@ class ReportAttention(nn.Module):
         worst: list[Tensor] = []
         for film in stays:
             rows = film.nonzero()[:, 0]
-            best.append(rows[: self.settings.regions])
+            best.append(rows[: self.settings.best_regions])
             # never a region of both kinds, be there ever so few
-            worst.append(rows[self.settings.regions :][-self.settings.worst_regions :])
+            worst.append(rows[self.settings.best_regions :][-self.settings.worst_regions :])
         return FoundRegions(
-            self._take(levels, boxes, scores, best, self.settings.regions),
+            self._take(levels, boxes, scores, best, self.settings.best_regions),
             _padded(
-                [box[rows] for box, rows in zip(boxes, best, strict=True)], self.settings.regions
+                [box[rows] for box, rows in zip(boxes, best, strict=True)],
+                self.settings.best_regions,
             ),
             self._take(levels, boxes, scores, worst, self.settings.worst_regions),
         )
