@@ -48,9 +48,7 @@ def localisation(cases: Cases, *, draws: int, seed: int) -> dict[str, Any]:
         policy: {"policy": words}
         | {
             measure: {
-                "macro": {
-                    str(one): macro[f"{column} >= {one}"].to_json() for one in thresholds
-                },
+                "macro": {str(one): macro[f"{column} >= {one}"].to_json() for one in thresholds},
                 "findings": {
                     name: {
                         str(one): estimates[f"{column} >= {one}"].to_json() for one in thresholds
