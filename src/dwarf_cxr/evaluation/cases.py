@@ -89,6 +89,7 @@ COLUMNS = (
 )
 LATER_COLUMNS = ("ior", "ham_iou", "ham_ior")
 """Missing in tables of earlier versions, which are read as if nothing was scored there."""
+_SCORED = (*MapScores._fields, "fp_area")
 
 
 @dataclass(frozen=True)
@@ -267,9 +268,6 @@ def _number(path: Path, row: Mapping[str, str], column: str) -> float:
             f"{path}: image {row['image_id']}, {row['finding']}: {column} is {row[column]!r}, not "
             "a number; evaluate the run again"
         ) from None
-
-
-_SCORED = (*MapScores._fields, "fp_area")
 
 
 def empty_map_tables(images: int, findings: int) -> dict[str, Table]:

@@ -1,10 +1,10 @@
 """HAM's localisation protocol: in how many films a map's region meets the true one well enough.
 
 T(IoU) and T(IoR) are the shares of (film, finding) pairs whose IoU, or IoR, is at least a
-threshold. Ouyang et al., "Learning hierarchical attention for weakly-supervised chest X-ray
-abnormality localization and diagnosis" (HAM), and its code. A pair is scored if the finding is
-labelled present and has a region, whatever the model's score says: nothing is gated by the
-prediction.
+threshold, as the code of Ouyang et al., "Learning Hierarchical Attention for Weakly-supervised
+Chest X-Ray Abnormality Localization and Diagnosis" (HAM, IEEE TMI 2021), has them. A pair is scored
+if the finding is labelled present and has a region, whatever the model's score says: nothing is
+gated by the prediction. The overlaps themselves are in `maps.py`.
 """
 
 import dataclasses
