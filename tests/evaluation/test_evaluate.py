@@ -235,6 +235,32 @@ def test_cases_have_a_row_per_image_and_finding(data, tmp_path):
     assert {row["label"] for row in rows if row["finding"] == "Edema"} == {"", "0", "1"}
 
 
+def test_localisation_follows_from_the_table_of_cases(data, tmp_path):
+    """Of every film with a region, also where the score is below its threshold."""
+    metrics = evaluate(Known(data), data, split="test", out=tmp_path / "eval", draws=20)
+    with (tmp_path / "eval" / "cases.csv").open(newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["finding"] == "Mass" and row["iou"]]
+    assert len(rows) == 10
+    assert {row["present"] for row in rows} == {"0", "1"}
+    for policy, measure, column, mean in (
+        ("validation", "iou", "iou", "t_iou"),
+        ("validation", "ior", "ior", "t_ior"),
+        ("ham", "iou", "ham_iou", "ham_t_iou"),
+        ("ham", "ior", "ham_ior", "ham_t_ior"),
+    ):
+        block = metrics["localisation"][policy][measure]
+        for threshold, entry in block["findings"]["Mass"].items():
+            reached = [float(row[column]) >= float(threshold) for row in rows]
+            assert (entry["value"], entry["n"]) == (pytest.approx(np.mean(reached)), 10)
+            # the only finding with regions: the others are no zeros in the mean
+            assert block["macro"][threshold]["value"] == entry["value"]
+        shares = [entry["value"] for entry in block["macro"].values()]
+        assert metrics["macro"][mean]["value"] == pytest.approx(np.mean(shares))
+        assert 0 < np.mean(shares) < 1
+        for reference in metrics["references"].values():
+            assert reference["findings"]["Mass"][mean]["n"] == 10
+
+
 def test_cases_survive_writing_and_reading(data, tmp_path):
     evaluate(Known(data), data, split="test", out=tmp_path / "eval", draws=20)
     cases = read_cases(tmp_path / "eval" / "cases.csv")

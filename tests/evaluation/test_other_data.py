@@ -323,6 +323,20 @@ def test_runs_that_mean_different_findings_by_a_name_are_not_compared(transfer, 
         compare(runs, tmp_path / "page.html", split="odd", draws=5)
 
 
+def test_the_outcome_says_how_often_the_maps_locate(transfer):
+    runs, data = transfer
+    lines = evaluate_run(runs[0], data.folder, out=runs[0] / "eval-said", draws=5)
+    metrics = json.loads((runs[0] / "eval-said" / "metrics.json").read_text(encoding="utf-8"))
+    for name, metric in (("mTIoU", "t_iou"), ("mTIoR", "t_ior")):
+        (line,) = [line for line in lines if line.startswith(name)]
+        own, ham = (metrics["macro"][f"{by}{metric}"]["value"] for by in ("", "ham_"))
+        assert line.split()[1] == f"{own:.3f}"
+        assert f"HAM's threshold {ham:.3f} [" in line
+    references = [line for line in lines if line.startswith("reference")]
+    assert len(references) == 4
+    assert all("mTIoU" in line for line in references)
+
+
 def test_an_evaluation_from_before_label_maps_still_has_a_page(transfer):
     runs, _ = transfer
     trained = runs[0].parent / "det" / "data"

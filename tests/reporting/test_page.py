@@ -77,7 +77,7 @@ def test_page_asks_for_nothing(page, read):
 def test_every_section_is_there_and_linked(read):
     identifiers = {attributes.get("id") for attributes in read.all("section")}
     wanted = {"summary", "differences", "forest", "roc", "training", "films", "findings"}
-    assert identifiers == wanted | {"oracle", "protocol"}
+    assert identifiers == wanted | {"localisation", "oracle", "protocol"}
     assert {link["href"] for link in read.all("a")} == {f"#{name}" for name in identifiers}
 
 
@@ -156,6 +156,43 @@ def test_thresholds_that_peek_stand_in_a_table_of_their_own(made_runs, page, rea
     assert "thresholds chosen on these very films" in read.text
     section = page.read_text(encoding="utf-8").split('<section id="oracle">')[1]
     assert section.split("</section>")[0].count("<table>") == 1
+
+
+def test_localisation_at_every_threshold(made_runs, read):
+    tables = [table for table in read.tables if any("T(IoU)" in cell for cell in table[0])]
+    # macro of all runs, then every run's findings; both by two policies
+    assert len(tables) == 2 + 2 * len(made_runs)
+    thresholds = [".1", ".2", ".3", ".4", ".5", ".6", ".7"], [".1", ".25", ".5", ".75", ".9"]
+    heads = [*(f"0{one}" for one in thresholds[0]), "mTIoU"]
+    heads += [*(f"0{one}" for one in thresholds[1]), "mTIoR"]
+    for table, policy, prefix in zip(tables, ("validation", "ham"), ("", "ham_"), strict=False):
+        assert table[1] == ["Run", *heads]
+        for run, row in zip(made_runs, table[2:], strict=True):
+            metrics = metrics_of(run)
+            values = []
+            for measure in ("iou", "ior"):
+                block = metrics["localisation"][policy][measure]["macro"]
+                values += [entry["value"] for entry in block.values()]
+                values.append(metrics["macro"][f"{prefix}t_{measure}"]["value"])
+            shown = [float(cell.split("|")[0]) for cell in row[1:]]
+            assert shown == [round(value, 3) for value in values]
+    assert [row[0] for row in tables[2][2:]] == list(FINDINGS)
+
+
+def test_runs_from_before_hams_protocol_are_still_shown(made_runs, tmp_path):
+    """One of two: its line is empty. All: there is no such section."""
+    old = shutil.copytree(made_runs[0], tmp_path / "old")
+    metrics = metrics_of(old)
+    del metrics["localisation"]
+    for block in (metrics["macro"], *metrics["findings"].values()):
+        for key in ("t_iou", "t_ior", "ham_t_iou", "ham_t_ior"):
+            del block[key]
+    (old / "eval-test" / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    both = Reader(compare([old, made_runs[1]], tmp_path / "a.html", draws=5).read_text("utf-8"))
+    (macro, *_) = [table for table in both.tables if any("T(IoU)" in cell for cell in table[0])]
+    assert [row[0].split("|")[0] for row in macro[2:]] == ["second"]
+    alone = Reader(compare([old], tmp_path / "b.html", draws=5).read_text("utf-8"))
+    assert "localisation" not in {attributes.get("id") for attributes in alone.all("section")}
 
 
 def test_differences_are_to_the_first_run(made_runs, read):

@@ -17,7 +17,12 @@ from dwarf_cxr.evaluation.bootstrap import (
     patient_weights,
     weighted_means,
 )
-from dwarf_cxr.evaluation.maps import MapScores
+from dwarf_cxr.evaluation.maps import (
+    IOR_THRESHOLDS,
+    IOU_THRESHOLDS,
+    MapScores,
+    reached_share,
+)
 from dwarf_cxr.evaluation.scores import (
     Weights,
     area_under_curve,
@@ -40,8 +45,19 @@ MAP_COLUMNS = {
     "hit_rate": "hit",
     "energy_inside": "energy_inside",
     "fp_area": "fp_area",
+    "t_iou": "t_iou",
+    "t_ior": "t_ior",
+    "ham_t_iou": "ham_t_iou",
+    "ham_t_ior": "ham_t_ior",
 }
-"""Metric to the column of cases.csv that it is the mean of."""
+"""Metric to the column of `Cases.maps` that it is the mean of."""
+REACHED_COLUMNS = {
+    "t_iou": ("iou", IOU_THRESHOLDS),
+    "t_ior": ("ior", IOR_THRESHOLDS),
+    "ham_t_iou": ("ham_iou", IOU_THRESHOLDS),
+    "ham_t_ior": ("ham_ior", IOR_THRESHOLDS),
+}
+"""Columns that cases.csv does not hold: the share of the thresholds that another reaches."""
 SHUFFLED_COLUMNS = {"shuffled_dice": "dice", "shuffled_hit": "hit"}
 """Column of cases.csv to the score that it is, of maps of other images with the finding."""
 DICE_LOST = "dice_lost_shuffled"
@@ -67,7 +83,13 @@ COLUMNS = (
     "fp_area",
     "present",
     *SHUFFLED_COLUMNS,
+    "ior",
+    "ham_iou",
+    "ham_ior",
 )
+LATER_COLUMNS = ("ior", "ham_iou", "ham_ior")
+"""Missing in tables of earlier versions, which are read as if nothing was scored there."""
+_SCORED = (*MapScores._fields, "fp_area")
 
 
 @dataclass(frozen=True)
@@ -83,8 +105,8 @@ class Cases:
     """Score at or above the finding's threshold: 1 or 0; NaN without a threshold."""
     n_regions: Table
     maps: Mapping[str, Table]
-    """By column: soft_dice, dice, max_dice, iou, hit, energy_inside on images with regions,
-    fp_area on images without the finding; of a method's own maps also the `SHUFFLED_COLUMNS`."""
+    """By column: the fields of `MapScores` on images with regions, fp_area on images without the
+    finding; of a method's own maps also the `SHUFFLED_COLUMNS`."""
     why_unscored: str = "no map of it was scored"
     """The reason where a finding has regions but no map was scored on them."""
 
@@ -133,14 +155,13 @@ class Cases:
             return self.why_unscored
         if metric == DICE_LOST and not np.isnan(self.maps["dice"][:, finding]).all():
             return ONE_FILM
-        at_threshold = metric in ("dice", "iou", DICE_LOST)
-        return "no map threshold" if at_threshold else "the maps are all zero"
+        return "the maps are all zero" if metric == "energy_inside" else "no map threshold"
 
     def _map_values(self, metric: str) -> Table:
         """Of every image, what the metric of maps is the mean of."""
         if metric == DICE_LOST:
             return self.maps["dice"] - self.maps["shuffled_dice"]
-        return self.maps[MAP_COLUMNS[metric]]
+        return self.maps[MAP_COLUMNS.get(metric, metric)]
 
 
 def summarise(
@@ -204,8 +225,9 @@ def read_cases(path: Path) -> Cases:
         raise DataError(f"{path}: no such file; run `dwarf evaluate` first") from None
     except (UnicodeDecodeError, csv.Error) as fault:
         raise DataError(f"{path}: not a CSV in UTF-8 ({fault}); evaluate the run again") from None
-    if not rows or not set(COLUMNS) <= set(rows[0]):
-        raise DataError(f"{path}: needs the columns {', '.join(COLUMNS)}; evaluate the run again")
+    required = [column for column in COLUMNS if column not in LATER_COLUMNS]
+    if not rows or not set(required) <= set(rows[0]):
+        raise DataError(f"{path}: needs the columns {', '.join(required)}; evaluate the run again")
     patients = {row["image_id"]: row["patient_id"] for row in rows}
     images, findings = tuple(patients), tuple(dict.fromkeys(row["finding"] for row in rows))
     pairs = {(row["image_id"], row["finding"]) for row in rows}
@@ -221,9 +243,11 @@ def read_cases(path: Path) -> Cases:
     for row in rows:
         place = image_index[row["image_id"]], finding_index[row["finding"]]
         for column in numeric:
-            if row[column] != "":
+            if row.get(column, "") != "":
                 tables[column][place] = _number(path, row, column)
-    maps = {column: tables[column] for column in (*MAP_COLUMNS.values(), *SHUFFLED_COLUMNS)}
+    for column, (source, thresholds) in REACHED_COLUMNS.items():
+        tables[column] = reached_share(tables[source], thresholds)
+    maps = {column: tables[column] for column in (*_SCORED, *SHUFFLED_COLUMNS)}
     return Cases(
         images,
         tuple(patients.values()),
@@ -248,7 +272,7 @@ def _number(path: Path, row: Mapping[str, str], column: str) -> float:
 
 def empty_map_tables(images: int, findings: int) -> dict[str, Table]:
     """NaN tables for every map column."""
-    return {column: np.full((images, findings), np.nan) for column in MAP_COLUMNS.values()}
+    return {column: np.full((images, findings), np.nan) for column in _SCORED}
 
 
 def set_map_scores(
@@ -269,7 +293,11 @@ def _rows(cases: Cases) -> Iterator[dict[str, Any]]:
                 "score": cases.scores[image, finding],
                 "n_regions": cases.n_regions[image, finding],
                 "present": cases.present[image, finding],
-                **{column: table[image, finding] for column, table in cases.maps.items()},
+                **{
+                    column: table[image, finding]
+                    for column, table in cases.maps.items()
+                    if column not in REACHED_COLUMNS
+                },
             }
             yield {
                 "image_id": image_id,

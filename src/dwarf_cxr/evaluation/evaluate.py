@@ -28,6 +28,7 @@ from dwarf_cxr.evaluation.cases import (
     write_cases,
 )
 from dwarf_cxr.evaluation.detections import evaluate_detections
+from dwarf_cxr.evaluation.localisation import localisation
 from dwarf_cxr.evaluation.maps import any_marks, fit_map_threshold, score_map, score_union, upsample
 from dwarf_cxr.evaluation.oracle import oracle
 from dwarf_cxr.evaluation.references import (
@@ -160,6 +161,7 @@ def evaluate(
         "macro": _json(macro),
         "references": references,
         "oracle": oracle(cases, draws=draws, seed=bootstrap_seed),
+        "localisation": localisation(cases, draws=draws, seed=bootstrap_seed),
     }
     if collected.evidence is not None:
         metrics["parts"] = {

@@ -4,17 +4,25 @@ The truth y is the exact share of each pixel that the region covers, so that sum
 Dice of a set of pixels with it is the Dice of that set with the region itself, however small.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Float64
 
 from dwarf_cxr.errors import DataError
 
 THRESHOLDS = np.arange(1, 1000) / 1000
 """Where `fit_map_threshold` looks."""
+
+HAM_THRESHOLD = 0.4 + math.log(999) / 100
+"""Of a map scaled to [0, 1]: HAM takes sigmoid(100·(map - .4)) >= .999 as the region, so .469."""
+IOU_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+"""Of HAM's T(IoU)."""
+IOR_THRESHOLDS = (0.1, 0.25, 0.5, 0.75, 0.9)
+"""Of HAM's T(IoR)."""
 
 
 class MapScores(NamedTuple):
@@ -32,6 +40,20 @@ class MapScores(NamedTuple):
     """Whether the map's largest value lies in the region; the share that does, if it is tied."""
     energy_inside: float
     """sum m·y / sum m."""
+    ior: float
+    """|P∩Y| / |P| at the threshold, 0 where P is empty."""
+    ham_iou: float
+    """IoU of `ham_region` instead of P; needs no threshold."""
+    ham_ior: float
+    """IoR of `ham_region`."""
+    t_iou: float
+    """Share of `IOU_THRESHOLDS` that `iou` reaches; its mean over films is the mean T(IoU)."""
+    t_ior: float
+    """Share of `IOR_THRESHOLDS` that `ior` reaches."""
+    ham_t_iou: float
+    """Share of `IOU_THRESHOLDS` that `ham_iou` reaches."""
+    ham_t_ior: float
+    """Share of `IOR_THRESHOLDS` that `ham_ior` reaches."""
 
 
 def upsample(map_: Float[np.ndarray, "h w"], size: int) -> Float32[np.ndarray, "{size} {size}"]:
@@ -96,20 +118,53 @@ def _score(
             "the region covers nothing of the image, so no map can be scored against it; "
             "correct or remove it (`dwarf data check`)"
         )
-    dice = iou = np.nan
-    if marked is not None:
-        chosen = marked.ravel()
-        overlap, count = y[chosen].sum(), chosen.sum()
-        dice = 2 * overlap / (count + area)
-        iou = overlap / (count + area - overlap)
+    dice, iou, ior = (np.nan, np.nan, np.nan) if marked is None else _overlaps(marked.ravel(), y)
+    _, ham_iou, ham_ior = _overlaps(ham_region(m), y)
     return MapScores(
         soft_dice=float(2 * inside / (energy + area)),
-        dice=float(dice),
+        dice=dice,
         max_dice=max_dice(m, y),
-        iou=float(iou),
+        iou=iou,
         hit=pointing_hit(m, y),
         energy_inside=float(inside / energy) if energy > 0 else np.nan,
+        ior=ior,
+        ham_iou=ham_iou,
+        ham_ior=ham_ior,
+        t_iou=float(reached_share(iou, IOU_THRESHOLDS)),
+        t_ior=float(reached_share(ior, IOR_THRESHOLDS)),
+        ham_t_iou=float(reached_share(ham_iou, IOU_THRESHOLDS)),
+        ham_t_ior=float(reached_share(ham_ior, IOR_THRESHOLDS)),
     )
+
+
+def _overlaps(
+    marked: Bool[np.ndarray, "pixel"], y: Float64[np.ndarray, "pixel"]
+) -> tuple[float, float, float]:
+    """Dice, IoU and IoR of a set of pixels."""
+    overlap, count, area = y[marked].sum(), np.count_nonzero(marked), y.sum()
+    dice, iou = 2 * overlap / (count + area), overlap / (count + area - overlap)
+    return float(dice), float(iou), float(overlap / max(count, 1))
+
+
+def ham_region(map_: Float[np.ndarray, "*shape"]) -> Bool[np.ndarray, "*shape"]:
+    """HAM's predicted region: the map, scaled to [0, 1] by its extremes, is >= `HAM_THRESHOLD`.
+
+    A constant map scales to 0 and marks nothing.
+    """
+    values = map_.astype(np.float64)
+    low, high = values.min(), values.max()
+    if high == low:
+        return np.zeros(map_.shape, dtype=bool)
+    region: np.ndarray = (values - low) / (high - low) >= HAM_THRESHOLD
+    return region
+
+
+def reached_share(
+    values: Float[np.ndarray, "*shape"] | float, thresholds: Sequence[float]
+) -> Float64[np.ndarray, "*shape"]:
+    """Share of `thresholds` that each value is at least; NaN where it is NaN."""
+    share = np.mean([np.asarray(values) >= threshold for threshold in thresholds], axis=0)
+    return np.where(np.isnan(values), np.nan, share)
 
 
 def reaches(map_: Float[np.ndarray, "*shape"], threshold: float) -> Bool[np.ndarray, "*shape"]:

@@ -70,10 +70,13 @@ def _lines(metrics: dict[str, Any]) -> list[str]:
     if "attributes" in metrics:
         told = metrics["attributes"]
         lines.append(f"attributes of {told['films']} reports: auc {_shown(told['macro']['auc'])}")
+    for name, metric in (("mTIoU", "t_iou"), ("mTIoR", "t_ior")):
+        own, ham = metrics["macro"][metric], metrics["macro"][f"ham_{metric}"]
+        lines.append(f"{name:<12} {_shown(own)}; by HAM's threshold {_shown(ham)}")
     for reference, block in metrics["references"].items():
         values = ", ".join(
-            f"{name} {_shown(block['macro'][name])}"
-            for name in ("dice", "hit_rate")
+            f"{shown} {_shown(block['macro'][name])}"
+            for shown, name in (("dice", "dice"), ("hit_rate", "hit_rate"), ("mTIoU", "t_iou"))
             if name in block["macro"]
         )
         lines.append(f"reference {reference}: {values}")

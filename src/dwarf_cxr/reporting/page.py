@@ -9,6 +9,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from dwarf_cxr import __version__
 from dwarf_cxr.config import differences
+from dwarf_cxr.evaluation.maps import HAM_THRESHOLD, IOR_THRESHOLDS, IOU_THRESHOLDS
 from dwarf_cxr.evaluation.run import shared_finding_words
 from dwarf_cxr.files import write_text
 from dwarf_cxr.progress import Report
@@ -18,6 +19,7 @@ from dwarf_cxr.reporting.overlay import data_uri, embed, scale_picture
 from dwarf_cxr.reporting.runs import EvaluatedRun, read_runs
 from dwarf_cxr.reporting.tables import (
     ENOUGH_SEEDS,
+    LOCALISATION_METRICS,
     ORACLE_F1_METRICS,
     ORACLE_METRICS,
     PAIRED_METRICS,
@@ -26,6 +28,7 @@ from dwarf_cxr.reporting.tables import (
     Row,
     finding_rows,
     has_enough_seeds,
+    localisation_tables,
     oracle_rows,
     pair_with_first,
     paired_finding_rows,
@@ -138,6 +141,13 @@ def _write(
         enough_seeds=ENOUGH_SEEDS,
         figures=_figures(runs),
         finding_tables=[_FindingTable(run.title, finding_rows(run)) for run in runs],
+        localisation_metrics=LOCALISATION_METRICS,
+        localisation_means=summary_rows(runs, LOCALISATION_METRICS),
+        localisation_differences=paired_macro_rows(runs, paired, LOCALISATION_METRICS),
+        localisation=localisation_tables(runs),
+        iou_thresholds=IOU_THRESHOLDS,
+        ior_thresholds=IOR_THRESHOLDS,
+        ham_threshold=HAM_THRESHOLD,
         oracle_metrics=ORACLE_METRICS,
         oracle_f1_metrics=ORACLE_F1_METRICS,
         oracle=oracle_rows(runs),

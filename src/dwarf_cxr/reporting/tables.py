@@ -9,6 +9,7 @@ import numpy as np
 
 from dwarf_cxr.evaluation.bootstrap import Estimate
 from dwarf_cxr.evaluation.cases import DICE_LOST
+from dwarf_cxr.evaluation.maps import IOR_THRESHOLDS, IOU_THRESHOLDS
 from dwarf_cxr.evaluation.paired import compare_runs
 from dwarf_cxr.reporting.runs import EvaluatedRun
 
@@ -60,6 +61,17 @@ ORACLE_F1_METRICS = (
     Metric("accuracy", "Accuracy", "at the same threshold"),
 )
 
+LOCALISATION_METRICS = (
+    Metric("t_iou", "mTIoU", "mean of T(IoU) over .1 … .7, map threshold from validation"),
+    Metric("t_ior", "mTIoR", "mean of T(IoR) over .1 … .9, map threshold from validation"),
+    Metric("ham_t_iou", "mTIoU", "mean of T(IoU) over .1 … .7, HAM's fixed threshold"),
+    Metric("ham_t_ior", "mTIoR", "mean of T(IoR) over .1 … .9, HAM's fixed threshold"),
+)
+LOCALISATION_POLICIES = {
+    "validation": "map threshold from validation",
+    "ham": "HAM's fixed threshold",
+}
+
 REFERENCE_WORDS = {
     "all_ones": "whole film",
     "train_prior": "train prior",
@@ -91,18 +103,20 @@ class Row:
     """Time and epochs of the training."""
 
 
-def summary_rows(runs: Sequence[EvaluatedRun]) -> list[Row]:
+def summary_rows(
+    runs: Sequence[EvaluatedRun], metrics: Sequence[Metric] = SUMMARY_METRICS
+) -> list[Row]:
     """Macro metrics: every run, then what they must be compared with.
 
     A reference that is the same for all runs is one row.
     """
     rows = []
     for run in runs:
-        cells = _cells(run.metrics["macro"])
+        cells = _cells(run.metrics["macro"], metrics)
         rows.append(Row("run", run.name, _method_and_seed(run), cells, _cost(run)))
     for run in runs:
         for part, block in run.metrics.get("parts", {}).items():
-            cells = _cells(block["macro"])
+            cells = _cells(block["macro"], metrics)
             rows.append(Row("part", f"{part} alone", f"part of {run.name}", cells))
     for reference in runs[0].metrics["references"]:
         blocks = [run.metrics["references"].get(reference, {"macro": {}}) for run in runs]
@@ -110,7 +124,8 @@ def summary_rows(runs: Sequence[EvaluatedRun]) -> list[Row]:
         for run, block in zip(runs[:1] if alike else runs, blocks, strict=False):
             name = REFERENCE_WORDS.get(reference, reference)
             whose = "of all runs" if alike and len(runs) > 1 else f"of {run.name}"
-            rows.append(Row("reference", name, f"reference {whose}", _cells(block["macro"])))
+            cells = _cells(block["macro"], metrics)
+            rows.append(Row("reference", name, f"reference {whose}", cells))
     return rows
 
 
@@ -150,12 +165,16 @@ def _prior_sentence(run: EvaluatedRun) -> str:
     return verdict
 
 
-def paired_macro_rows(runs: Sequence[EvaluatedRun], differences: Sequence["Paired"]) -> list[Row]:
+def paired_macro_rows(
+    runs: Sequence[EvaluatedRun],
+    differences: Sequence["Paired"],
+    metrics: Sequence[Metric] = PAIRED_METRICS,
+) -> list[Row]:
     """Macro differences of every other run to the first."""
     return [
         Row("run", run.name, _method_and_seed(run), cells)
         for run, paired in zip(runs[1:], differences, strict=True)
-        for cells in [tuple(_difference(paired.macro[m.key], m) for m in PAIRED_METRICS)]
+        for cells in [tuple(_difference(paired.macro[m.key], m) for m in metrics)]
     ]
 
 
@@ -244,6 +263,61 @@ def oracle_rows(runs: Sequence[EvaluatedRun]) -> list[Row]:
         for run in runs
         for by_mcc in [run.metrics["oracle"]]
     ]
+
+
+@dataclass(frozen=True)
+class LocalisationTable:
+    """T(IoU) and T(IoR) at every threshold, of one policy."""
+
+    title: str
+    first: str
+    """What a row is."""
+    rows: tuple[Row, ...]
+
+
+def localisation_tables(runs: Sequence[EvaluatedRun]) -> list[LocalisationTable]:
+    """By policy the macro shares of all runs, then by run and policy those of every finding.
+
+    Empty if all runs were evaluated before there were such shares.
+    """
+    known = [run for run in runs if "localisation" in run.metrics]
+    macro = [
+        LocalisationTable(
+            f"Macro, {words}",
+            "Run",
+            tuple(
+                Row("run", run.name, _method_and_seed(run), _shares(run, policy, None))
+                for run in known
+            ),
+        )
+        for policy, words in LOCALISATION_POLICIES.items()
+    ]
+    by_finding = [
+        LocalisationTable(
+            f"{run.title}, {words}",
+            "Finding",
+            tuple(
+                Row("run", name, "", _shares(run, policy, name))
+                for name in run.metrics["findings_order"]
+            ),
+        )
+        for run in known
+        for policy, words in LOCALISATION_POLICIES.items()
+    ]
+    return macro + by_finding if known else []
+
+
+def _shares(run: EvaluatedRun, policy: str, finding: str | None) -> tuple[Cell, ...]:
+    """The shares of one finding, or macro, of IoU and their mean, then of IoR."""
+    means = run.metrics["macro"] if finding is None else run.metrics["findings"][finding]
+    cells: list[Cell] = []
+    for measure, thresholds in (("iou", IOU_THRESHOLDS), ("ior", IOR_THRESHOLDS)):
+        block = run.metrics["localisation"][policy][measure]
+        shares = block["macro"] if finding is None else block["findings"][finding]
+        cells += [shown_estimate(shares.get(str(one))) for one in thresholds]
+        mean = f"ham_t_{measure}" if policy == "ham" else f"t_{measure}"
+        cells.append(shown_estimate(means.get(mean)))
+    return tuple(cells)
 
 
 def shown_estimate(entry: Mapping[str, Any] | None) -> Cell:
