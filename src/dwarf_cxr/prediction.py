@@ -354,13 +354,9 @@ def _native_boxes(
     stretch = np.array([width, height, width, height]) / image_size
     chosen = (found.findings == finding) & (found.scores >= threshold)
     scored = zip(found.boxes[chosen] * stretch, found.scores[chosen], strict=True)
+    names = ("x1", "y1", "x2", "y2", "score")
     return tuple(
-        dict(zip(("x1", "y1", "x2", "y2", "score"), [*(box * stretch), score], strict=True))
-        for box, score in zip(
-            found.boxes[chosen].astype(np.float64).tolist(),
-            found.scores[chosen].tolist(),
-            strict=True,
-        )
+        dict(zip(names, [*box.tolist(), float(score)], strict=True)) for box, score in scored
     )
 
 

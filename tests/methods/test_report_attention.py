@@ -147,7 +147,7 @@ def test_evaluating_scores_boxes_and_where_there_are_reports_attributes(place, r
     assert "recall_25" in metrics["boxes"]["macro"]
     assert "attributes" not in metrics
     said = dwarf("evaluate", run, "--data", place / "reported", "--out", tmp_path / "ev2")
-    assert "attributes of 3 reports" in said, said
+    assert "attributes of 4 reports" in said, said
     told = json.loads((tmp_path / "ev2" / "metrics.json").read_text())["attributes"]
     assert list(told["attributes"]) == list(ATTRIBUTES)
     assert "reason" in told["attributes"]["lingular"]["auc"]

@@ -108,12 +108,10 @@ class ReportAttention(nn.Module):
             best.append(rows[: self.settings.best_regions])
             # never a region of both kinds, be there ever so few
             worst.append(rows[self.settings.best_regions :][-self.settings.worst_regions :])
+        chosen = [box[rows] for box, rows in zip(boxes, best, strict=True)]
         return FoundRegions(
             self._take(levels, boxes, scores, best, self.settings.best_regions),
-            _padded(
-                [box[rows] for box, rows in zip(boxes, best, strict=True)],
-                self.settings.best_regions,
-            ),
+            _padded(chosen, self.settings.best_regions),
             self._take(levels, boxes, scores, worst, self.settings.worst_regions),
         )
 
@@ -156,7 +154,10 @@ class ReportAttention(nn.Module):
             "attributes" (B, K) logits, "attention" (B, region), "boxes" (B, region, 4) and "ranks"
             (B, C, region): what `detect` cuts.
         """
-        found = self.regions(images)
+        return self.judge(self.regions(images), findings)
+
+    def judge(self, found: FoundRegions, findings: Sequence[int] | None = None) -> Prediction:
+        """`forward`, of regions that are there already."""
         answer: RegionAnswer = self.attention(found.best)
         asked = list(range(len(self.findings)) if findings is None else findings)
         share = torch.einsum("bi,bic->bc", answer.attention, found.best.scores)

@@ -6,7 +6,7 @@ are not moved: "left" and "right" in a report are the film's.
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -20,14 +20,14 @@ from dwarf_cxr.config import ReportAttentionSettings, RunConfig
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import CheckpointError, ConfigError, DataError
 from dwarf_cxr.evaluation.calibration import fit_card, seen_by_training
-from dwarf_cxr.evaluation.evaluate import refuse_seen_patients
+from dwarf_cxr.evaluation.evaluate import QuickScorer, refuse_seen_patients
 from dwarf_cxr.evaluation.references import mean_coverage
 from dwarf_cxr.evaluation.scores import area_under_curve, rank_sums
 from dwarf_cxr.files import exclusive, write_csv
 from dwarf_cxr.models.checkpoint import load_model, save_model
-from dwarf_cxr.models.outputs import ModelCard
+from dwarf_cxr.models.outputs import ModelCard, Outputs
 from dwarf_cxr.models.region_attention import Regions
-from dwarf_cxr.models.report_attention import ReportAttention
+from dwarf_cxr.models.report_attention import FoundRegions, ReportAttention
 from dwarf_cxr.models.retinanet import RetinaNet
 from dwarf_cxr.objectives.label_loss import label_loss, positive_weights
 from dwarf_cxr.objectives.region_text import Similarity, similarity, triplet_loss
@@ -49,6 +49,9 @@ HISTORY_COLUMNS = (
     "triplet_loss",
     "val_loss",
     "val_attribute_auc",
+    "val_auc",
+    "val_dice",
+    "val_hit_rate",
     "best",
 )
 ASKED = 16
@@ -174,7 +177,7 @@ def _train(
     )
     batches = -(-len(films["train"].attributes) // settings.batch_size)
     steps = settings.epochs * batches
-    card = _card(config, data, detector, with_text)
+    judge = _Judge(config, data, model, detector, with_text, report)
     started = time.monotonic() - progress.seconds
     while progress.epoch < settings.epochs:
         # an epoch is short: a resume continues at its start
@@ -203,9 +206,11 @@ def _train(
             told = model.attention(films["val"].best).attributes
         auc = macro_auc(films["val"].attributes, told)
         best = progress.best_score is None or -judged > progress.best_score
+        outputs = judge.outputs(model)
+        scores = judge.scorer(outputs.probability, outputs.maps)
         if best:
             progress.best_score = -judged
-            model.card = card(model)
+            model.card = judge.card(model, outputs)
             save_model(model, out / "model")
         means = np.mean(totals, axis=0)
         progress.seconds = time.monotonic() - started
@@ -217,6 +222,9 @@ def _train(
             **dict(zip(("loss", "attribute_loss", "triplet_loss"), means.tolist(), strict=True)),
             "val_loss": judged,
             "val_attribute_auc": auc,
+            "val_auc": scores["auc"],
+            "val_dice": scores["dice"],
+            "val_hit_rate": scores["hit_rate"],
             "best": int(best),
         }
         progress.history.append(row)
@@ -331,8 +339,7 @@ def _films_of(
         for start in range(0, len(indices), ASKED):
             report(f"regions of {data.name}, {split}", start, len(indices))
             chunk = indices[start : start + ASKED]
-            images = torch.from_numpy(np.ascontiguousarray(data.pixels[chunk])).to(device)
-            found = model.regions(images.float() / 255)
+            found = _ask(model, data, chunk)
             texts = [data.texts[index] or "" for index in chunk]
             table = attribute_table(texts)
             others = [
@@ -391,32 +398,60 @@ def _refuse_changes(config: RunConfig, data: PreparedData) -> None:
         )
 
 
-def _card(
-    config: RunConfig,
-    data: PreparedData,
-    detector: RetinaNet,
-    with_text: Sequence[PreparedData],
-) -> Callable[[ReportAttention], ModelCard]:
-    """How a card is made of the model as it stands: by the data, and knowing whom it saw."""
-    prior = mean_coverage(data, data.indices("train"))
-    val = data.indices("val")
+class _Judge:
+    """What the data's own splits say of the model as it stands; its regions stay what they are."""
 
-    def made(model: ReportAttention) -> ModelCard:
-        outputs = model.predict(data.pixels[val])
+    def __init__(
+        self,
+        config: RunConfig,
+        data: PreparedData,
+        model: ReportAttention,
+        detector: RetinaNet,
+        with_text: Sequence[PreparedData],
+        report: Report,
+    ) -> None:
+        self.data, self.detector, self.with_text = data, detector, with_text
+        self.method = config.method
+        self.prior = mean_coverage(data, data.indices("train"))
+        val = data.indices("val")
+        self.scorer = QuickScorer(data, val)
+        self.found = []
+        for start in range(0, len(val), ASKED):
+            report(f"regions of {data.name}, val", start, len(val))
+            self.found.append(_ask(model, data, val[start : start + ASKED].tolist()))
+
+    @torch.no_grad()
+    def outputs(self, model: ReportAttention) -> Outputs:
+        """Of the validation films."""
+        said = [model.judge(found) for found in self.found]
+        probability = torch.cat([one.logits for one in said]).double().sigmoid()
+        maps = torch.cat([one.maps for one in said]).float()
+        return Outputs(probability.cpu().numpy(), maps.cpu().numpy(), {})
+
+    def card(self, model: ReportAttention, outputs: Outputs) -> ModelCard:
+        """Thresholds from the data's validation; patients of the reports are seen too."""
+        started_from = self.detector.card
         card = fit_card(
-            model, data, outputs, prior, method=config.method, started_from=detector.card
+            model,
+            self.data,
+            outputs,
+            self.prior,
+            method=self.method,
+            started_from=started_from,
         )
-        for reported in with_text:
-            # patients of the reports' training and validation are seen too
-            other = seen_by_training(reported)
+        for reported in self.with_text:
+            patients, files = seen_by_training(reported)
             card = dataclasses.replace(
                 card,
-                seen_patients=np.union1d(card.seen_patients, other[0]),
-                seen_files=np.union1d(card.seen_files, other[1]),
+                seen_patients=np.union1d(card.seen_patients, patients),
+                seen_files=np.union1d(card.seen_files, files),
             )
         return card
 
-    return made
+
+def _ask(model: ReportAttention, data: PreparedData, indices: Sequence[int]) -> FoundRegions:
+    images = torch.from_numpy(np.ascontiguousarray(data.pixels[indices]))
+    return model.regions(images.to(next(model.parameters()).device).float() / 255)
 
 
 def _device(config: RunConfig) -> torch.device:
