@@ -3,7 +3,7 @@
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -14,6 +14,7 @@ import yaml
 from jaxtyping import Float32, UInt8
 
 from dwarf_cxr.data.images import decode_grey, image_stem, is_constant, read_content, resize
+from dwarf_cxr.detection.detections import Detections, Detector
 from dwarf_cxr.errors import CheckpointError, ConfigError, DataError, ImageError
 from dwarf_cxr.evaluation.maps import reaches
 from dwarf_cxr.files import read_json, sha256_of, write_bytes, write_json
@@ -82,7 +83,7 @@ class FindingPrediction:
     grid: Float32[np.ndarray, "h w"]
     """The map in [0, 1] on the model's own grid, which covers the whole film."""
     boxes: tuple[Mapping[str, float], ...]
-    """x1, y1, x2, y2 in pixels of the film, and score; see `boxes_of`."""
+    """x1, y1, x2, y2 in pixels of the film, and score; see `boxes_of`; of a detector its own."""
 
 
 @dataclass(frozen=True)
@@ -318,7 +319,27 @@ def _ask(judge: _Judge, films: Sequence[Film]) -> list[FilmPrediction]:
         said = zip(judge.findings, map(float, scores), grids, strict=True)
         findings = [_said_of(judge.card, film, *one) for one in said]
         answers.append(FilmPrediction(film, judge.identity, tuple(findings)))
+    if isinstance(model, Detector):
+        detected = zip(answers, model.detect(pixels), strict=True)
+        answers = [_with_own_boxes(answer, found, model) for answer, found in detected]
     return answers
+
+
+def _with_own_boxes(answer: FilmPrediction, found: Detections, model: Detector) -> FilmPrediction:
+    """With a detector's boxes that score at least the map threshold: those that make up the map."""
+    height, width = answer.film.grey.shape
+    scale = np.array([width, height, width, height]) / model.image_size
+    findings = []
+    for said in answer.findings:
+        own = found.findings == model.findings.index(said.finding)
+        corners = (found.boxes[own] * scale).tolist()
+        boxes = tuple(
+            dict(zip(("x1", "y1", "x2", "y2", "score"), (*box, float(score)), strict=True))
+            for box, score in zip(corners, found.scores[own], strict=True)
+            if said.map_threshold is not None and score >= said.map_threshold
+        )
+        findings.append(replace(said, boxes=boxes))
+    return replace(answer, findings=tuple(findings))
 
 
 def _said_of(
