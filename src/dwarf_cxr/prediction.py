@@ -83,7 +83,7 @@ class FindingPrediction:
     grid: Float32[np.ndarray, "h w"]
     """The map in [0, 1] on the model's own grid, which covers the whole film."""
     boxes: tuple[Mapping[str, float], ...]
-    """x1, y1, x2, y2 in pixels of the film, and score; see `boxes_of`."""
+    """x1, y1, x2, y2 in pixels of the film, and score; see `boxes_of`; of a detector its own."""
 
 
 @dataclass(frozen=True)
@@ -318,46 +318,38 @@ def _ask(judge: _Judge, films: Sequence[Film]) -> list[FilmPrediction]:
         outputs = model.predict(pixels, judge.findings, judge.prompts)
     else:
         outputs = model.predict(pixels, judge.findings)
-    detections = model.detect(pixels) if isinstance(model, Detector) else None
-    told = model.predict_attributes(pixels) if isinstance(model, AttributeReader) else None
     answers = []
-    for row, film in enumerate(films):
-        findings = []
-        for column, finding in enumerate(judge.findings):
-            score, grid = float(outputs.probability[row, column]), outputs.maps[row, column]
-            said = _said_of(judge.card, film, finding, score, grid)
-            if detections is not None:
-                number = model.findings.index(finding)
-                boxes = _native_boxes(
-                    detections[row], number, said.map_threshold, model.image_size, film.grey
-                )
-                said = replace(said, boxes=boxes)
-            findings.append(said)
-        attributes: dict[str, float] = {}
-        if isinstance(model, AttributeReader) and told is not None:
-            attributes = dict(zip(model.attributes, told[row].tolist(), strict=True))
-        answers.append(FilmPrediction(film, judge.identity, tuple(findings), attributes))
+    for film, scores, grids in zip(films, outputs.probability, outputs.maps, strict=True):
+        said = zip(judge.findings, map(float, scores), grids, strict=True)
+        findings = [_said_of(judge.card, film, *one) for one in said]
+        answers.append(FilmPrediction(film, judge.identity, tuple(findings)))
+    if isinstance(model, Detector):
+        detected = zip(answers, model.detect(pixels), strict=True)
+        answers = [_with_own_boxes(answer, found, model) for answer, found in detected]
+    if isinstance(model, AttributeReader):
+        told = zip(answers, model.predict_attributes(pixels).tolist(), strict=True)
+        answers = [
+            replace(answer, attributes=dict(zip(model.attributes, one, strict=True)))
+            for answer, one in told
+        ]
     return answers
 
 
-def _native_boxes(
-    found: Detections,
-    finding: int,
-    threshold: float | None,
-    image_size: int,
-    grey: UInt8[np.ndarray, "height width"],
-) -> tuple[Mapping[str, float], ...]:
-    """A detector's boxes of a finding that score at least the map threshold, on the film."""
-    if threshold is None:
-        return ()
-    height, width = grey.shape
-    stretch = np.array([width, height, width, height]) / image_size
-    chosen = (found.findings == finding) & (found.scores >= threshold)
-    scored = zip(found.boxes[chosen] * stretch, found.scores[chosen], strict=True)
-    names = ("x1", "y1", "x2", "y2", "score")
-    return tuple(
-        dict(zip(names, [*box.tolist(), float(score)], strict=True)) for box, score in scored
-    )
+def _with_own_boxes(answer: FilmPrediction, found: Detections, model: Detector) -> FilmPrediction:
+    """With a detector's boxes that score at least the map threshold: those that make up the map."""
+    height, width = answer.film.grey.shape
+    scale = np.array([width, height, width, height]) / model.image_size
+    findings = []
+    for said in answer.findings:
+        own = found.findings == model.findings.index(said.finding)
+        corners = (found.boxes[own] * scale).tolist()
+        boxes = tuple(
+            dict(zip(("x1", "y1", "x2", "y2", "score"), (*box, float(score)), strict=True))
+            for box, score in zip(corners, found.scores[own], strict=True)
+            if said.map_threshold is not None and score >= said.map_threshold
+        )
+        findings.append(replace(said, boxes=boxes))
+    return replace(answer, findings=tuple(findings))
 
 
 def _said_of(

@@ -4,6 +4,8 @@ import csv
 import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -80,11 +82,29 @@ def test_evaluation_writes_its_boxes_and_their_metrics(run, data, tmp_path):
         assert float(row["score"]) == pytest.approx(max(kept[row["image_id"], row["finding"]]))
 
 
-def test_prediction_needs_nothing_else(run, tmp_path):
+def test_prediction_says_its_own_boxes(run, tmp_path):
     film = next(run.parent.parent.glob("retinanet*/data-films/film3.png"))
     said = dwarf("predict", run, film, "--out", tmp_path / "said")
     assert said.startswith("0 "), said
-    assert (tmp_path / "said" / "predictions.json").is_file()
+    record = json.loads((tmp_path / "said" / "predictions.json").read_text())["images"][0]
+    model = load_model(run)
+    pixels = cv2.imread(str(film), cv2.IMREAD_GRAYSCALE)[None]
+    found = model.detect(pixels)[0]
+    assert (record["width"], record["height"]) == (SIZE, SIZE)
+    for name, said in record["findings"].items():
+        own = found.findings == FINDINGS.index(name)
+        expected = [
+            [*box, score]
+            for box, score in zip(found.boxes[own], found.scores[own], strict=True)
+            if score >= said["map_threshold"]
+        ]
+        corners = ("x1", "y1", "x2", "y2", "score")
+        boxes = [[box[corner] for corner in corners] for box in said["boxes"]]
+        assert len(boxes) == len(expected)
+        np.testing.assert_allclose(
+            np.array(boxes).reshape(-1, 5), np.array(expected).reshape(-1, 5), rtol=1e-4, atol=1e-3
+        )
+    assert any(said["boxes"] for said in record["findings"].values())
 
 
 def test_other_networks_have_no_detection_loss(data, tmp_path):

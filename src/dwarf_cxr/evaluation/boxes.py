@@ -156,8 +156,10 @@ class _Scored:
             columns.append(
                 np.array(
                     [
-                        average_precision(own * matches, own * ~matches, total)
-                        for own, total in zip(weights[:, self.owners], truths, strict=True)
+                        average_precision(
+                            own[self.owners] * matches, own[self.owners] * ~matches, total
+                        )
+                        for own, total in zip(weights, truths, strict=True)
                     ]
                 )
             )
