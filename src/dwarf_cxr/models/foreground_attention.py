@@ -35,8 +35,8 @@ class ForegroundAttention(nn.Module):
         self, features: Float[Tensor, "batch width h w"]
     ) -> tuple[Float[Tensor, "batch width h w"], Float[Tensor, "batch h w"]]:
         """The raised features, and the foreground map s·z (of either sign, before γ)."""
-        weights = self.position(features).flatten(2).float().softmax(dim=-1)
-        pooled = (features.flatten(2).float() * weights).sum(dim=-1)
+        weights = self.position(features).flatten(2).softmax(dim=-1)
+        pooled = (features.flatten(2) * weights).sum(dim=-1)
         channels = torch.sigmoid(self.excite(F.relu(self.squeeze(pooled))))
         scores = self.score(self.value(features) * channels[:, :, None, None])
         foreground = scores * torch.sigmoid(self.gate(scores))
