@@ -25,7 +25,7 @@ class TinyBackbone(nn.Module):
     def describe(self) -> dict:
         return {"kind": "tiny"}
 
-    def forward(self, images):
+    def stages(self, images):
         last = torch.tanh(self.stem(images[:, None]))
         return (last[:, :4], last[:, :5], last[:, :6], last)
 

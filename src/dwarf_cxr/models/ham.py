@@ -92,7 +92,7 @@ class HamClassifier(nn.Module):
             either sign.
         """
         asked = list(range(len(self.findings)) if findings is None else findings)
-        last = self.image_encoder(images)[-1]
+        last = self.image_encoder.stages(images)[-1]  # type: ignore[operator]
         raised, foreground = self.foreground(self.before(last))
         joined = torch.cat([last, self.after(raised)], dim=1)
         features = self.dropout(F.relu(self.join(joined)))
