@@ -3,12 +3,14 @@ import yaml
 from pydantic import ValidationError
 
 from dwarf_cxr.config import (
+    HamSettings,
     MethodSettings,
     ModelSettings,
     RunConfig,
     TrainingSettings,
     differences,
     load_config,
+    prompted,
     save_config,
     with_overrides,
 )
@@ -227,3 +229,32 @@ def test_yes_is_not_a_number(assignment):
 def test_model_settings_alone_are_checked_too():
     with pytest.raises(ValidationError, match="width 10"):
         ModelSettings(width=10, attention_heads=4)
+
+
+def test_a_network_s_settings_are_those_of_its_kind():
+    ham = MethodSettings(model=HamSettings())
+    assert with_overrides(ham, None, ["sharpness=3"]).model == HamSettings(sharpness=3)
+    with pytest.raises(ConfigError, match="unknown setting 'prompts'"):
+        with_overrides(ham, None, ["prompts=name"])
+    with pytest.raises(ConfigError, match=r"model\.width = 0"):
+        with_overrides(ham, None, ["width=0"])
+    with pytest.raises(ConfigError, match="other"):
+        with_overrides(ham, None, ["kind=other"])
+
+
+@pytest.mark.parametrize("term", ["mining_weight", "entropy_weight", "detection_weight"])
+def test_a_term_that_the_network_cannot_have_is_refused(term):
+    with pytest.raises(ConfigError, match=f"{term} = 1.0: a ham network"):
+        with_overrides(MethodSettings(model=HamSettings()), None, [f"{term}=1"])
+
+
+def test_settings_from_before_there_were_kinds_are_of_a_prompted_model(tmp_path):
+    values = MethodSettings().model_dump()
+    del values["model"]["kind"]
+    assert MethodSettings.model_validate(values) == MethodSettings()
+
+
+def test_other_networks_know_no_prompts():
+    assert prompted(MethodSettings()) == ModelSettings()
+    with pytest.raises(ConfigError, match="a ham network has no prompts"):
+        prompted(MethodSettings(model=HamSettings()))

@@ -56,7 +56,18 @@ def test_sums_against_a_naive_loop():
         ).item()
     assert sums.dice.item() == pytest.approx(dice, rel=1e-5)
     counts = case.counts()
-    assert [count.item() for count in counts] == [4, 10, 5, 3]
+    named = {name: value.item() for name, value in counts._asdict().items()}
+    rows = case.labels.tolist()
+    assert named == {
+        "pairs": 4,
+        "labels": 10,
+        "present": 5,
+        "captioned": 3,
+        "absent": sum(row.count(0.0) for row in rows),
+        "judged": sum(1.0 in row or row == [0.0] * 3 for row in rows),
+        "films": 4,
+        "batches": 1,
+    }
     expected = label_loss(case.logits, case.labels, case.weights).sum()
     torch.testing.assert_close(sums.label, expected)
 

@@ -88,11 +88,8 @@ class Classifier(Protocol):
         ...
 
 
-@runtime_checkable
-class ZeroShotClassifier(Classifier, Protocol):
-    """A classifier that can be asked for any finding, in words."""
-
-    origin: Origin | None
+class StatedClassifier(Classifier, Protocol):
+    """A classifier that states what its card must say of its answers."""
 
     @property
     def query_context(self) -> str:
@@ -103,6 +100,13 @@ class ZeroShotClassifier(Classifier, Protocol):
     def map_domain(self) -> MapDomain:
         """The domain of the network's own maps."""
         ...
+
+
+@runtime_checkable
+class ZeroShotClassifier(StatedClassifier, Protocol):
+    """A classifier that can be asked for any finding, in words."""
+
+    origin: Origin | None
 
     def asking(self, words: Mapping[str, str]) -> "ZeroShotClassifier":
         """The same model asked for the findings `words`, each with its words."""
