@@ -102,7 +102,7 @@ def test_maps_have_gradients_into_the_features_and_not_into_the_classifiers():
 def naive_foreground(module: ForegroundAttention, x: np.ndarray) -> np.ndarray:
     """The map s·z of one film x (C, h, w), position by position, batch norm at its start."""
     weight = {name: value.detach().numpy() for name, value in module.named_parameters()}
-    channels, rows, columns = x.shape
+    _, rows, columns = x.shape
     places = list(np.ndindex(rows, columns))
     logits = np.array([weight["position.weight"][0, :, 0, 0] @ x[:, r, c] for r, c in places])
     p = np.exp(logits) / np.exp(logits).sum()

@@ -11,6 +11,7 @@ from dwarf_cxr.methods import (
     dwarf_prior,
     gain,
     gain_am,
+    ham,
     kad,
 )
 from dwarf_cxr.methods.method import Method
@@ -21,6 +22,7 @@ METHODS: tuple[Method, ...] = (
     classifier.METHOD,
     gain.METHOD,
     gain_am.METHOD,
+    ham.METHOD,
     direct.METHOD,
     kad.METHOD,
     devide.METHOD,

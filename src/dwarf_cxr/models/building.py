@@ -3,11 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dwarf_cxr.config import AnyModelSettings, ModelSettings
+import torch
+
+from dwarf_cxr.config import AnyModelSettings, HamSettings, ModelSettings
 from dwarf_cxr.errors import CheckpointError
+from dwarf_cxr.models.backbones import rebuild_backbone
+from dwarf_cxr.models.ham import HamClassifier, build_ham
 from dwarf_cxr.models.vlm import VisionLanguageClassifier, build_classifier
 
-Trainable = VisionLanguageClassifier
+Trainable = VisionLanguageClassifier | HamClassifier
 """What the training loop trains."""
 
 
@@ -22,6 +26,8 @@ def build_fresh(
     match settings:
         case ModelSettings():
             return build_classifier(settings, findings, image_size, seed)
+        case HamSettings():
+            return build_ham(settings, findings, image_size, seed)
     raise TypeError(f"no network of kind {settings.kind}")
 
 
@@ -31,4 +37,12 @@ def rebuild(kind: str, architecture: Mapping[str, Any]) -> Trainable:
     Raises:
         CheckpointError: a kind that this version does not know.
     """
+    if kind == "ham":
+        return HamClassifier(
+            HamSettings.model_validate(architecture["settings"]),
+            rebuild_backbone(architecture["image_encoder"]),
+            architecture["findings"],
+            architecture["image_size"],
+            torch.Generator(),
+        )
     raise CheckpointError(f"kind {kind!r} is unknown to this version of dwarf-cxr")

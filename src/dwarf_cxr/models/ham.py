@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from dwarf_cxr.config import HamSettings
 from dwarf_cxr.findings import select
+from dwarf_cxr.models.backbones import build_backbone
 from dwarf_cxr.models.foreground_attention import ForegroundAttention
 from dwarf_cxr.models.outputs import MapDomain, ModelCard, Origin, Outputs, Prediction
 from dwarf_cxr.models.predicting import predict_in_batches
@@ -66,9 +67,7 @@ class HamClassifier(nn.Module):
         for root in (self.before, self.foreground, self.after, self.join):
             for module in root.modules():
                 if isinstance(module, nn.Conv2d | nn.Linear):
-                    nn.init.kaiming_normal_(
-                        module.weight, nonlinearity="relu", generator=generator
-                    )
+                    nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
         for scores in (self.anomaly_score, self.class_scores):
             nn.init.normal_(scores.weight, std=0.01, generator=generator)
 
@@ -152,6 +151,18 @@ class HamClassifier(nn.Module):
             "findings": list(self.findings),
             "image_size": self.image_size,
         }
+
+
+def build_ham(
+    settings: HamSettings, findings: Sequence[str], image_size: int, seed: int
+) -> HamClassifier:
+    """A network ready to train: a pretrained backbone, all else fresh by the seed."""
+    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    backbone = build_backbone(
+        settings.image_encoder, settings.frozen_layers, settings.output_stride
+    )
+    return HamClassifier(settings, backbone, findings, image_size, generator)
 
 
 def log_sum_exp_pool(
