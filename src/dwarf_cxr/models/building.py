@@ -3,12 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
 from dwarf_cxr.config import AnyModelSettings, HamSettings, ModelSettings
 from dwarf_cxr.errors import CheckpointError
-from dwarf_cxr.models.backbones import rebuild_backbone
-from dwarf_cxr.models.ham import HamClassifier, build_ham
+from dwarf_cxr.models.ham import HamClassifier, build_ham, rebuild_ham
 from dwarf_cxr.models.vlm import VisionLanguageClassifier, build_classifier
 
 Trainable = VisionLanguageClassifier | HamClassifier
@@ -38,11 +35,5 @@ def rebuild(kind: str, architecture: Mapping[str, Any]) -> Trainable:
         CheckpointError: a kind that this version does not know.
     """
     if kind == "ham":
-        return HamClassifier(
-            HamSettings.model_validate(architecture["settings"]),
-            rebuild_backbone(architecture["image_encoder"]),
-            architecture["findings"],
-            architecture["image_size"],
-            torch.Generator(),
-        )
+        return rebuild_ham(architecture)
     raise CheckpointError(f"kind {kind!r} is unknown to this version of dwarf-cxr")

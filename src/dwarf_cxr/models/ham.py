@@ -7,7 +7,7 @@ is Grad-CAM but for a constant 1/(h·w): maps cost no backward pass, in training
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from dwarf_cxr.config import HamSettings
 from dwarf_cxr.findings import select
-from dwarf_cxr.models.backbones import build_backbone
+from dwarf_cxr.models.backbones import build_backbone, rebuild_backbone
 from dwarf_cxr.models.foreground_attention import ForegroundAttention
 from dwarf_cxr.models.outputs import MapDomain, ModelCard, Origin, Outputs, Prediction
 from dwarf_cxr.models.predicting import predict_in_batches
@@ -163,6 +163,17 @@ def build_ham(
         settings.image_encoder, settings.frozen_layers, settings.output_stride
     )
     return HamClassifier(settings, backbone, findings, image_size, generator)
+
+
+def rebuild_ham(architecture: Mapping[str, Any]) -> HamClassifier:
+    """The network that `HamClassifier.architecture` recorded, without weights."""
+    return HamClassifier(
+        HamSettings.model_validate(architecture["settings"]),
+        rebuild_backbone(architecture["image_encoder"]),
+        architecture["findings"],
+        architecture["image_size"],
+        torch.Generator(),
+    )
 
 
 def log_sum_exp_pool(

@@ -91,6 +91,8 @@ class Classifier(Protocol):
 class StatedClassifier(Classifier, Protocol):
     """A classifier that states what its card must say of its answers."""
 
+    origin: Origin | None
+
     @property
     def query_context(self) -> str:
         """Whether a finding's score depends on the others asked: `isolated` or `joint`."""
@@ -106,8 +108,6 @@ class StatedClassifier(Classifier, Protocol):
 class ZeroShotClassifier(StatedClassifier, Protocol):
     """A classifier that can be asked for any finding, in words."""
 
-    origin: Origin | None
-
     def asking(self, words: Mapping[str, str]) -> "ZeroShotClassifier":
         """The same model asked for the findings `words`, each with its words."""
         ...
@@ -117,7 +117,7 @@ class ZeroShotClassifier(StatedClassifier, Protocol):
         ...
 
 
-def method_of(model: ZeroShotClassifier) -> str:
+def method_of(model: StatedClassifier) -> str:
     """What trained the model, or where it comes from."""
     if model.card is not None:
         return model.card.method
