@@ -123,9 +123,9 @@ class HamSettings(_Frozen):
     image_encoder: str = "efficientnet-lite0"
     """As in `ClassAttentionSettings`."""
     frozen_layers: int | None = Field(default=None, ge=0)
-    output_stride: Literal[8, 16] = 8
-    """Pixels per cell of the maps; later stages are dilated instead of strided."""
-    width: int = Field(default=256, gt=0)
+    output_stride: Literal[8, 16] = 16
+    """Pixels per cell of the maps, 8 in HAM; later stages are dilated instead of strided."""
+    width: int = Field(default=128, gt=0)
     """Channels of the foreground attention and of the features that are pooled; 512 in HAM."""
     sharpness: float = Field(default=6.0, gt=0)
     """r of the log-sum-exp pooling."""

@@ -28,6 +28,6 @@ METHOD = Method(
             bound_weight=0.001,
             union_weight=0.001,
         ),
-        training=TrainingSettings(schedule="joint"),
+        training=TrainingSettings(schedule="joint", epochs=12),
     ),
 )
