@@ -123,9 +123,9 @@ class HamSettings(_Frozen):
     image_encoder: str = "efficientnet-lite0"
     """As in `ClassAttentionSettings`."""
     frozen_layers: int | None = Field(default=None, ge=0)
-    output_stride: Literal[8, 16] = 8
-    """Pixels per cell of the maps; later stages are dilated instead of strided."""
-    width: int = Field(default=256, gt=0)
+    output_stride: Literal[8, 16] = 16
+    """Pixels per cell of the maps, 8 in HAM; later stages are dilated instead of strided."""
+    width: int = Field(default=128, gt=0)
     """Channels of the foreground attention and of the features that are pooled; 512 in HAM."""
     sharpness: float = Field(default=6.0, gt=0)
     """r of the log-sum-exp pooling."""
@@ -220,6 +220,9 @@ class ObjectiveSettings(_Frozen):
     region_cases: int | None = Field(default=None, gt=0)
     """Train the maps on the regions of this many training images per finding, and withhold those of
     the others, whose labels stay; None: on all. Which ones is drawn by the run's seed."""
+    region_share: float | None = Field(default=None, gt=0, le=1)
+    """The same for this share of the annotated training images, all findings of an image together.
+    """
     regions: RegionSource = "expert"
     """Which regions train the maps and make the train prior. Validation, thresholds and evaluation
     always go by the experts'."""
@@ -257,6 +260,15 @@ class ObjectiveSettings(_Frozen):
         """Whether regions teach where to look."""
         weights = (self.seg_weight, self.external_weight, self.box_weight, self.detection_weight)
         return any(weight > 0 for weight in weights)
+
+    @model_validator(mode="after")
+    def _one_choice_of_regions(self) -> "ObjectiveSettings":
+        if self.region_cases is not None and self.region_share is not None:
+            raise ValueError(
+                f"region_cases = {self.region_cases} and region_share = {self.region_share}: "
+                "regions are withheld by the one or the other; set one of them to null"
+            )
+        return self
 
 
 class TrainingSettings(_Frozen):
@@ -328,6 +340,29 @@ class MethodSettings(_Frozen):
                 raise ValueError(
                     f"{name} = {weight}: a {self.model.kind} network has no such loss; set it to 0"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _whole_batches(self) -> "MethodSettings":
+        """HAM's losses on maps are means within a batch: of its parts they would be others."""
+        names = ("bound_weight", "union_weight", "box_weight")
+        used = [name for name in names if getattr(self.objective, name) > 0]
+        for name in ("accumulate", "devices") if used else ():
+            number = getattr(self.training, name)
+            if number > 1:
+                raise ValueError(
+                    f"{name} = {number} with {', '.join(used)}: these losses are means over each "
+                    "finding's positives in a batch, so smaller parts of it are another objective; "
+                    f"set {name} = 1, and lower batch_size if memory is short, or set these "
+                    "weights to 0"
+                )
+        hierarchy = [*used, "anomaly_weight"] if self.objective.anomaly_weight > 0 else used
+        if hierarchy and self.training.schedule != "joint":
+            raise ValueError(
+                f"schedule = {self.training.schedule} with {', '.join(hierarchy)}: a film is "
+                "abnormal if it has any of all findings, so they are trained together; set "
+                "schedule = joint, or these weights to 0"
+            )
         return self
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import ConfigError
 from dwarf_cxr.evaluation.references import mean_coverage
 from dwarf_cxr.models.checkpoint import load_model
-from dwarf_cxr.training.few_shot import keep_region_cases
+from dwarf_cxr.training.few_shot import keep_region_cases, keep_region_share
 from dwarf_cxr.training.loop import train
 from tests.tiny import FINDINGS, run_config, settings, write_bert, write_data, write_vit
 
@@ -49,6 +49,34 @@ def test_labels_and_other_splits_stay(data):
     np.testing.assert_array_equal(few.labels, data.labels)
     for split in ("val", "test"):
         assert marked(few, split) == marked(data, split)
+
+
+def test_a_share_of_the_annotated_images_nested(data):
+    every = set.union(*marked(data))
+    before: set[str] = set()
+    for share, kept in ((0.01, 1), (0.25, round(len(every) / 4)), (0.5, round(len(every) / 2))):
+        now = marked(keep_region_share(data, share, seed=7))
+        images = set.union(*now)
+        assert len(images) == kept
+        assert before <= images
+        for own, all_of_it in zip(now, marked(data), strict=True):
+            assert own == all_of_it & images, "an image keeps all of its regions or none"
+        before = images
+    assert marked(keep_region_share(data, 1.0, seed=7)) == marked(data)
+
+
+def test_the_share_is_drawn_by_the_seed_and_leaves_the_rest(data):
+    half = keep_region_share(data, 0.5, seed=7)
+    assert marked(keep_region_share(data, 0.5, seed=7)) == marked(half)
+    others = [marked(keep_region_share(data, 0.5, seed=seed)) for seed in (8, 9, 10)]
+    assert any(other != marked(half) for other in others)
+    np.testing.assert_array_equal(half.labels, data.labels)
+    assert marked(half, "val") == marked(data, "val")
+
+
+def test_a_share_of_no_annotated_image_is_none(data):
+    bare = keep_region_cases(data, 0, seed=7)
+    assert marked(keep_region_share(bare, 0.5, seed=7)) == [set() for _ in FINDINGS]
 
 
 def test_a_training_sees_those_regions_alone(data, tmp_path, monkeypatch):

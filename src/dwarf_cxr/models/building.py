@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dwarf_cxr.config import AnyModelSettings, ModelSettings, RetinaNetSettings
+from dwarf_cxr.config import AnyModelSettings, HamSettings, ModelSettings, RetinaNetSettings
 from dwarf_cxr.errors import CheckpointError, ConfigError
+from dwarf_cxr.models.ham import HamClassifier, build_ham, rebuild_ham
 from dwarf_cxr.models.report_attention import ReportAttention, rebuild_report_attention
 from dwarf_cxr.models.retinanet import RetinaNet, build_retinanet, rebuild_retinanet
 from dwarf_cxr.models.vlm import VisionLanguageClassifier, build_classifier
 
-Trainable = VisionLanguageClassifier | RetinaNet
+Trainable = VisionLanguageClassifier | HamClassifier | RetinaNet
 """What the training loop trains."""
 
 
@@ -24,6 +25,8 @@ def build_fresh(
     match settings:
         case ModelSettings():
             return build_classifier(settings, findings, image_size, seed)
+        case HamSettings():
+            return build_ham(settings, findings, image_size, seed)
         case RetinaNetSettings():
             return build_retinanet(settings, findings, image_size, seed)
     raise ConfigError(f"a {settings.kind} network is not built by the training loop")
@@ -37,6 +40,8 @@ def rebuild(kind: str, architecture: Mapping[str, Any]) -> Trainable | ReportAtt
     """
     if kind == "report-attention":
         return rebuild_report_attention(architecture)
+    if kind == "ham":
+        return rebuild_ham(architecture)
     if kind == "retinanet":
         return rebuild_retinanet(architecture)
     raise CheckpointError(f"kind {kind!r} is unknown to this version of dwarf-cxr")

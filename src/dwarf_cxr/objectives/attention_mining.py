@@ -14,7 +14,7 @@ RANGE_FLOOR = 1e-5
 """A flat map is not stretched further than by this range: it erases nothing, noise would."""
 
 
-def unit_scaled(attention: Float[Tensor, "pair h w"]) -> Float[Tensor, "pair h w"]:
+def unit_scaled(attention: Float[Tensor, "*maps h w"]) -> Float[Tensor, "*maps h w"]:
     """(A - min A) / (max A - min A) of each map, in single precision; 0 for a flat map."""
     attention = attention.float()
     lowest = attention.amin(dim=(-2, -1), keepdim=True)

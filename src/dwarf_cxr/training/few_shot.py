@@ -1,9 +1,11 @@
-"""Few annotated cases: labels stay, regions are withheld but those of some images per finding."""
+"""Few annotated cases: labels stay, regions are withheld but those of some training images."""
 
 import dataclasses
 import zlib
+from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Bool
 
 from dwarf_cxr.data.store import PreparedData
 
@@ -14,17 +16,40 @@ def keep_region_cases(data: PreparedData, cases: int, seed: int) -> PreparedData
     Which images is drawn by the seed for each finding by itself, whatever other findings there are,
     and nested: those of 4 cases are among those of 8. Other splits keep their regions.
     """
-    train = np.zeros(len(data.image_ids), dtype=bool)
-    train[data.indices("train")] = True
-    supervised = data.has_region() & (data.labels == 1) & train[:, None]
+    supervised = _supervised(data)
     kept: set[tuple[int, str]] = set()
     for column, finding in enumerate(data.findings):
         generator = np.random.default_rng([seed, zlib.crc32(finding.encode())])
         order = generator.permutation(np.flatnonzero(supervised[:, column]))
         kept |= {(int(index), finding) for index in order[:cases]}
+    return _withhold(data, lambda index, finding: (index, finding) in kept)
+
+
+def keep_region_share(data: PreparedData, share: float, seed: int) -> PreparedData:
+    """`data` with the regions of a share in (0, 1] of the annotated training images, at least one.
+
+    An image keeps all of its regions or none. Which images is drawn by the seed, and nested: those
+    of a quarter are among those of a half. Other splits keep their regions.
+    """
+    annotated = np.flatnonzero(_supervised(data).any(axis=1))
+    order = np.random.default_rng([seed, zlib.crc32(b"region_share")]).permutation(annotated)
+    kept = set(order[: max(1, round(share * len(order)))].tolist())
+    return _withhold(data, lambda index, finding: index in kept)
+
+
+def _supervised(data: PreparedData) -> Bool[np.ndarray, "image finding"]:
+    """The present findings of training images that carry a region."""
+    train = np.zeros(len(data.image_ids), dtype=bool)
+    train[data.indices("train")] = True
+    return data.has_region() & (data.labels == 1) & train[:, None]
+
+
+def _withhold(data: PreparedData, kept: Callable[[int, str], bool]) -> PreparedData:
+    """`data` with those regions of training images alone that are `kept` (image, finding)."""
+    train = set(data.indices("train").tolist())
     regions = {
         index: tuple(
-            region for region in drawn if not train[index] or (index, region.finding) in kept
+            region for region in drawn if index not in train or kept(index, region.finding)
         )
         for index, drawn in data.regions_by_image.items()
     }

@@ -41,7 +41,7 @@ from dwarf_cxr.objectives.label_loss import positive_weights
 from dwarf_cxr.progress import Report
 from dwarf_cxr.training.augmentation import apply_changes, draw_changes
 from dwarf_cxr.training.captions import Captions
-from dwarf_cxr.training.few_shot import keep_region_cases
+from dwarf_cxr.training.few_shot import keep_region_cases, keep_region_share
 from dwarf_cxr.training.losses import (
     CaptionBatch,
     TrainingLoss,
@@ -134,6 +134,8 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
     supervising = data.with_regions(objective.regions)
     if objective.region_cases is not None:
         supervising = keep_region_cases(supervising, objective.region_cases, config.seed)
+    if objective.region_share is not None:
+        supervising = keep_region_share(supervising, objective.region_share, config.seed)
     if objective.regions != "expert":
         _refuse_no_pseudo_regions(data, train_indices, objective.regions)
         unmarked = _without_region(supervising, train_indices)

@@ -17,6 +17,7 @@ from dwarf_cxr.detection.targets import boxes_of_regions
 from dwarf_cxr.models.building import Trainable
 from dwarf_cxr.models.outputs import Prediction
 from dwarf_cxr.models.vlm import VisionLanguageClassifier
+from dwarf_cxr.objectives import ham
 from dwarf_cxr.objectives.attention_mining import erase, external_loss, mining_loss
 from dwarf_cxr.objectives.combined import LossCounts, LossSums, combine, loss_sums, on_the_film
 from dwarf_cxr.objectives.contrastive import NO_TEXT, contrastive_loss
@@ -103,6 +104,7 @@ class TrainingLoss(nn.Module):
                 known_findings(labels, drawn),
             ).sum()
             sums = sums._replace(detection=detection)
+        sums = self._hierarchy(sums, prediction, labels, regions, supervised)
         if objective.contrastive_weight > 0 and captions is not None:
             # last: its backward comes first, so that its exchange between processes is not mixed
             # up with that of gradients
@@ -134,6 +136,32 @@ class TrainingLoss(nn.Module):
         with frozen_batch_norm(self.model):
             logits = self.model(erased, findings).logits
         return mining_loss(logits.gather(1, finding[:, None])[:, 0]).sum()
+
+    def _hierarchy(
+        self,
+        sums: LossSums,
+        prediction: Prediction,
+        labels: Float[Tensor, "batch finding"],
+        regions: Float[Tensor, "batch finding H W"],
+        supervised: Bool[Tensor, "batch finding"],
+    ) -> LossSums:
+        """`sums` with HAM's terms."""
+        objective, extras = self.objective, prediction.extras
+        if objective.anomaly_weight > 0:
+            anomaly = ham.anomaly_loss(extras["anomaly_logit"], labels).sum()
+            sums = sums._replace(anomaly=anomaly)
+        if objective.bound_weight > 0:
+            bound = ham.bound_loss(extras["cam"], extras["anomaly_cam"], labels)
+            sums = sums._replace(bound=bound)
+        if objective.union_weight > 0:
+            union = ham.union_loss(extras["cam"], extras["anomaly_cam"], labels)
+            sums = sums._replace(union=union)
+        if objective.box_weight > 0:
+            rows, columns = regions.shape[-2:]
+            refined = ham.refined_map(extras["cam"], (rows, columns))
+            drawn = on_the_film(supervised, regions)
+            sums = sums._replace(box=ham.box_loss(refined, regions, drawn))
+        return sums
 
     def _contrastive(
         self, image_vectors: Float[Tensor, "batch d"], captions: CaptionBatch
