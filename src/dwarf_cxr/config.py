@@ -17,6 +17,9 @@ MapSpace = Literal["relative", "logit", "max", "probability"]
 HeadKind = Literal["none", "linear", "linear-random", "conv1", "conv3", "prior"]
 Projections = Literal["both", "text", "none"]
 MapLayers = Literal["last", "mean"]
+Attention = Literal["none", "image", "class"]
+Compatibility = Literal["linear", "tanh", "dot"]
+PositiveWeighting = Literal["ratio", "frequency", "paper"]
 ScheduleName = Literal["cyclic", "interleaved", "joint"]
 RegionSource = Literal["expert", "pseudo", "both"]
 """Whose regions: clinicians', those of `dwarf teachers`, or these where no clinician drew."""
@@ -81,6 +84,18 @@ class ModelSettings(_Frozen):
         if self.map_space == "probability" and self.head != "none":
             raise ValueError("map_space 'probability' is unrefined attention: it needs head 'none'")
         return self
+
+
+class ClassAttentionSettings(_Frozen):
+    """TEMPORARY"""
+
+    kind: Literal["class-attention"] = "class-attention"
+    image_encoder: str = "efficientnet-lite0"
+    frozen_layers: int | None = Field(default=None, ge=0)
+    attention: Attention = "class"
+    compatibility: Compatibility = "tanh"
+    width: int = Field(default=128, gt=0)
+    append_global: bool = False
 
 
 class ObjectiveSettings(_Frozen):
