@@ -95,7 +95,7 @@ class ClassAttentionClassifier(nn.Module):
         self.origin: Origin | None = None
         self.image_encoder = image_encoder
         stride = 32 if settings.attention == "none" else 16
-        self.grid: tuple[int, int] = (-(-image_size // stride),) * 2  # type: ignore[assignment]
+        self.grid: tuple[int, int] = (-(-image_size // stride),) * 2
         first, second, third, last = image_encoder.channels  # type: ignore[misc]
         if settings.attention == "none":
             self.score = nn.Linear(last, len(self.findings))
