@@ -26,7 +26,7 @@ class Pyramid(nn.Module):
             for given, made, stride in zip((1, *channels[:3]), channels, (4, 2, 2, 2), strict=True)
         )
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+    def stages(self, images: Tensor) -> tuple[Tensor, ...]:
         stages, features = [], images[:, None] * 4 - 2
         for layer in self.layers:
             features = layer(features)
@@ -55,7 +55,7 @@ def films(count: int = 2, *, height: int = 96, width: int = 64, seed: int = 9) -
 
 def naive(model: ClassAttentionClassifier, image: Tensor, finding: int) -> tuple[float, Tensor]:
     """Logit and third mask of one film and finding, position by position."""
-    *stages, last = (stage[0] for stage in model.image_encoder(image[None]))
+    *stages, last = (stage[0] for stage in model.image_encoder.stages(image[None]))
     pooled = torch.stack([channel.sum() / channel.numel() for channel in last])
     pieces, mask = [], torch.zeros(0)
     for number, (stage, attention) in enumerate(zip(stages, model.stages, strict=True)):
@@ -181,7 +181,7 @@ def test_some_findings_are_columns_of_all(attention):
 def test_the_plain_network_scores_pooled_features_and_shows_class_activation_maps():
     model = make(attention="none")
     images = films()
-    features = model.image_encoder(images)[3]
+    features = model.image_encoder.stages(images)[3]
     prediction = model(images)
     # the pooled activation map is the score: pooling and a linear layer commute
     raw = torch.stack([model.score.weight @ one.flatten(1) for one in features])

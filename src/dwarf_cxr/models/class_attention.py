@@ -14,15 +14,20 @@ The plain network scores the pooled last stage; its maps are class activation ma
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from dwarf_cxr.config import ClassAttentionSettings, Compatibility
-from dwarf_cxr.models.outputs import MapDomain, ModelCard, Origin, Prediction
+from dwarf_cxr.findings import select
+from dwarf_cxr.models.backbones import build_backbone, rebuild_backbone
+from dwarf_cxr.models.outputs import MapDomain, ModelCard, Origin, Outputs, Prediction
+from dwarf_cxr.models.predicting import predict_in_batches
 from dwarf_cxr.objectives.attention_mining import unit_scaled
 
 
@@ -138,7 +143,7 @@ class ClassAttentionClassifier(nn.Module):
             attention, maps are class activation maps of the last stage, each from 0 to 1.
         """
         asked = list(range(len(self.findings)) if findings is None else findings)
-        first, second, third, last = self.image_encoder(images)
+        first, second, third, last = self.image_encoder.stages(images)  # type: ignore[operator]
         pooled = last.mean(dim=(-2, -1))
         if self.settings.attention == "none":
             weight, bias = self.score.weight[asked], self.score.bias[asked]
@@ -172,6 +177,20 @@ class ClassAttentionClassifier(nn.Module):
         }
         return Prediction(logits, attention, self.map_domain, extras)
 
+    def predict(self, pixels: np.ndarray, findings: Sequence[str] | None = None) -> Outputs:
+        """Probabilities and unit-domain maps for uint8 `pixels` (B, image_size, image_size).
+
+        Raises:
+            ConfigError: a finding the model was not trained on.
+        """
+        names = select(
+            self.findings if findings is None else findings, self.findings, where="predict"
+        )
+        asked = [self.findings.index(name) for name in names]
+        return predict_in_batches(
+            self, lambda images: self(images, asked), pixels, len(asked), self.grid
+        )
+
     @property
     def query_context(self) -> str:
         """A finding's score never depends on which others are asked for."""
@@ -186,6 +205,12 @@ class ClassAttentionClassifier(nn.Module):
         """Matrices without weight decay: none."""
         return []
 
+    def save_pretrained(self, folder: Path) -> None:
+        """Write the model folder (`models/checkpoint.py`, `save_model`)."""
+        from dwarf_cxr.models.checkpoint import save_model
+
+        save_model(self, Path(folder))
+
     def architecture(self) -> dict[str, Any]:
         """What `models/checkpoint.py` needs to build the same network without its weights."""
         return {
@@ -194,6 +219,31 @@ class ClassAttentionClassifier(nn.Module):
             "findings": list(self.findings),
             "image_size": self.image_size,
         }
+
+
+def build_class_attention(
+    settings: ClassAttentionSettings, findings: Sequence[str], image_size: int, seed: int
+) -> ClassAttentionClassifier:
+    """A network ready to train: a pretrained backbone, all else fresh by the seed."""
+    torch.manual_seed(seed)
+    return ClassAttentionClassifier(
+        settings,
+        build_backbone(settings.image_encoder, settings.frozen_layers),
+        findings,
+        image_size,
+        torch.Generator().manual_seed(seed),
+    )
+
+
+def rebuild_class_attention(architecture: Mapping[str, Any]) -> ClassAttentionClassifier:
+    """The network that `architecture()` recorded, without weights."""
+    return ClassAttentionClassifier(
+        ClassAttentionSettings.model_validate(architecture["settings"]),
+        rebuild_backbone(architecture["image_encoder"]),
+        architecture["findings"],
+        architecture["image_size"],
+        torch.Generator().manual_seed(0),
+    )
 
 
 def class_activation_maps(
