@@ -2,10 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from dwarf_cxr.errors import ConfigError
 from dwarf_cxr.files import write_text
@@ -39,8 +47,9 @@ class _Frozen(BaseModel):
 
 
 class ModelSettings(_Frozen):
-    """What the classifier is made of."""
+    """What the vision-language classifier is made of."""
 
+    kind: Literal["vision-language"] = "vision-language"
     image_encoder: str = "efficientnet-lite0"
     """`efficientnet-lite0` (starter, ImageNet weights from its package), `vit-b16` (random start),
     or a folder or hub name (`org/name`) of a vision transformer in Hugging Face layout: ViT, DeiT,
@@ -87,15 +96,71 @@ class ModelSettings(_Frozen):
 
 
 class ClassAttentionSettings(_Frozen):
-    """TEMPORARY"""
+    """What the network of class-based attention (Sriker et al.) and its baselines is made of."""
 
     kind: Literal["class-attention"] = "class-attention"
     image_encoder: str = "efficientnet-lite0"
+    """A convolutional network (`models/backbones.py`): `efficientnet-lite0` (starter, ImageNet
+    weights from its package), `resnet50` (random start), or a .safetensors file with ResNet-50
+    weights in torchvision's or timm's layout."""
     frozen_layers: int | None = Field(default=None, ge=0)
+    """Blocks, counted from the image, that stay as they were pretrained; None: 5 of the starter's
+    16 and none of a ResNet's."""
     attention: Attention = "class"
+    """`class`: a mask of the third stage for every finding; `image`: one for all (Jetley et al.);
+    `none`: the plain network."""
     compatibility: Compatibility = "tanh"
+    """How local features and the global vector are compared; `linear` is the paper to the letter,
+    in which the global vector cancels."""
     width: int = Field(default=128, gt=0)
+    """Channels in which they are compared; a stage with fewer keeps its own number."""
     append_global: bool = False
+    """Whether the scores also see the pooled last stage."""
+
+
+class HamSettings(_Frozen):
+    """What HAM's network (Ouyang et al.) is made of."""
+
+    kind: Literal["ham"] = "ham"
+    image_encoder: str = "efficientnet-lite0"
+    """As in `ClassAttentionSettings`."""
+    frozen_layers: int | None = Field(default=None, ge=0)
+    output_stride: Literal[8, 16] = 8
+    """Pixels per cell of the maps; later stages are dilated instead of strided."""
+    width: int = Field(default=256, gt=0)
+    """Channels of the foreground attention and of the features that are pooled; 512 in HAM."""
+    sharpness: float = Field(default=6.0, gt=0)
+    """r of the log-sum-exp pooling."""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+
+
+class RetinaNetSettings(_Frozen):
+    """What the detector is made of."""
+
+    kind: Literal["retinanet"] = "retinanet"
+    image_encoder: str = "efficientnet-lite0"
+    """As in `ClassAttentionSettings`."""
+    frozen_layers: int | None = Field(default=None, ge=0)
+    width: int = Field(default=128, gt=0)
+    """Channels of the feature pyramid."""
+    depth: int = Field(default=2, gt=0)
+    """3×3 convolutions of each subnet before its output; 4 in RetinaNet."""
+
+
+def _kind_of(given: Any) -> str | None:
+    if isinstance(given, Mapping):
+        # older runs do not say their kind
+        return given.get("kind", "vision-language")
+    return getattr(given, "kind", None)
+
+
+AnyModelSettings = Annotated[
+    Annotated[ModelSettings, Tag("vision-language")]
+    | Annotated[ClassAttentionSettings, Tag("class-attention")]
+    | Annotated[HamSettings, Tag("ham")]
+    | Annotated[RetinaNetSettings, Tag("retinanet")],
+    Discriminator(_kind_of),
+]
 
 
 class ObjectiveSettings(_Frozen):
@@ -111,6 +176,10 @@ class ObjectiveSettings(_Frozen):
     """Smoothing constant in pixels of a 224 px image."""
     map_size: int = Field(default=56, gt=0)
     """Maps and regions are compared on a grid of this many cells a side."""
+    label_weight: float = Field(default=1.0, ge=0)
+    """A further factor of the cross-entropy; 0 trains no score on labels (`retinanet`)."""
+    positive_weighting: PositiveWeighting = "ratio"
+    """What a positive weighs in the cross-entropy (`objectives/label_loss.py`)."""
     positive_weight_cap: float = Field(default=10.0, ge=1)
     """A positive weighs negatives/positives of its finding, at most this; 1 is unweighted."""
     region_cases: int | None = Field(default=None, gt=0)
@@ -131,11 +200,24 @@ class ObjectiveSettings(_Frozen):
     """Weight of GAIN_ext's squared error between attention and region; 10 in that paper."""
     contrastive_weight: float = Field(default=0.0, ge=0)
     """Weight of the image-text contrast (KAD); needs `contrastive` and data with text."""
+    entropy_weight: float = Field(default=0.0, ge=0)
+    """lambda of Sriker et al.: how much the attention to an absent finding must be even."""
+    anomaly_weight: float = Field(default=0.0, ge=0)
+    """HAM's score of any finding at all; .01 in that paper, as bound and union .001, box .5."""
+    bound_weight: float = Field(default=0.0, ge=0)
+    """HAM: a finding's map lies inside that of the abnormality."""
+    union_weight: float = Field(default=0.0, ge=0)
+    """HAM: the findings' maps together cover that of the abnormality."""
+    box_weight: float = Field(default=0.0, ge=0)
+    """HAM: the refined map against the region."""
+    detection_weight: float = Field(default=0.0, ge=0)
+    """The detector's focal and box losses."""
 
     @property
     def supervises_maps(self) -> bool:
         """Whether regions teach where to look."""
-        return self.seg_weight > 0 or self.external_weight > 0
+        weights = (self.seg_weight, self.external_weight, self.box_weight, self.detection_weight)
+        return any(weight > 0 for weight in weights)
 
 
 class TrainingSettings(_Frozen):
@@ -177,18 +259,52 @@ class TrainingSettings(_Frozen):
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
 
 
+NETWORKS_OF_TERMS: Mapping[str, tuple[str, ...]] = {
+    "mining_weight": ("vision-language",),
+    "external_weight": ("vision-language",),
+    "contrastive_weight": ("vision-language",),
+    "entropy_weight": ("vision-language", "class-attention"),
+    "anomaly_weight": ("ham",),
+    "bound_weight": ("ham",),
+    "union_weight": ("ham",),
+    "box_weight": ("ham",),
+    "detection_weight": ("retinanet",),
+}
+"""Kinds of network that a term of the objective can be had from."""
+
+
 class MethodSettings(_Frozen):
     """A method: model, objective and training together."""
 
-    model: ModelSettings = ModelSettings()
+    model: AnyModelSettings = ModelSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
     training: TrainingSettings = TrainingSettings()
+
+    @model_validator(mode="after")
+    def _terms_fit(self) -> "MethodSettings":
+        for name, kinds in NETWORKS_OF_TERMS.items():
+            weight = getattr(self.objective, name)
+            if weight > 0 and self.model.kind not in kinds:
+                raise ValueError(
+                    f"{name} = {weight}: a {self.model.kind} network has no such loss; set it to 0"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _every_finding_has_a_mask(self) -> "MethodSettings":
+        weight, model = self.objective.entropy_weight, self.model
+        if weight > 0 and isinstance(model, ClassAttentionSettings) and model.attention != "class":
+            raise ValueError(
+                f"entropy_weight = {weight} with attention {model.attention!r}: it flattens the "
+                "masks of absent findings, and no finding has one of its own; set entropy_weight=0"
+            )
+        return self
 
     @model_validator(mode="after")
     def _contrast_fits(self) -> "MethodSettings":
         if self.objective.contrastive_weight == 0:
             return self
-        if not self.model.contrastive:
+        if not (isinstance(self.model, ModelSettings) and self.model.contrastive):
             raise ValueError(
                 f"contrastive_weight = {self.objective.contrastive_weight} needs contrastive = true"
             )
@@ -199,6 +315,20 @@ class MethodSettings(_Frozen):
                 "set accumulate = 1, and lower batch_size or use several devices if memory is short"
             )
         return self
+
+
+def prompted(settings: MethodSettings) -> ModelSettings:
+    """The model's settings where it is the vision-language classifier.
+
+    Raises:
+        ConfigError: another network, which knows no prompts and starts from no other model.
+    """
+    if not isinstance(settings.model, ModelSettings):
+        raise ConfigError(
+            f"a {settings.model.kind} network has no prompts and cannot start from another model; "
+            "leave --init out"
+        )
+    return settings.model
 
 
 class RunConfig(_Frozen):
@@ -229,7 +359,7 @@ def with_overrides(
     """
     values = settings.model_dump()
     for key, value in [*_from_file(file), *map(_parse_assignment, assignments)]:
-        section, name = _locate(key)
+        section, name = _locate(key, type(settings.model))
         values[section][name] = value
     return _validate(MethodSettings, values, "settings")
 
@@ -305,9 +435,9 @@ def _parse_assignment(assignment: str) -> tuple[str, Any]:
         raise ConfigError(f"--set {assignment}: {value!r} cannot be read as a value") from None
 
 
-def _locate(key: str) -> tuple[str, str]:
+def _locate(key: str, model: type[BaseModel]) -> tuple[str, str]:
     sections: dict[str, type[BaseModel]] = {
-        "model": ModelSettings,
+        "model": model,
         "objective": ObjectiveSettings,
         "training": TrainingSettings,
     }

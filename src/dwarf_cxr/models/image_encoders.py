@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dwarf_cxr.errors import CheckpointError
 from dwarf_cxr.models.efficientnet import (
     STARTER_FROZEN,
-    EfficientNetLite0,
+    rebuild_starter,
     starter_image_encoder,
 )
 from dwarf_cxr.models.hugging_face import find_folder
@@ -57,7 +57,7 @@ def rebuild_image_encoder(description: Mapping[str, Any]) -> nn.Module:
     """The architecture that `describe` recorded, without weights."""
     kind = description.get("kind")
     if kind == "efficientnet-lite0":
-        return EfficientNetLite0(description["frozen_layers"]).freeze()
+        return rebuild_starter(description)
     if kind == "vit":
         normalisation = description.get("normalisation")
         return VisionTransformer(

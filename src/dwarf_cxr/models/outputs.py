@@ -88,9 +88,8 @@ class Classifier(Protocol):
         ...
 
 
-@runtime_checkable
-class ZeroShotClassifier(Classifier, Protocol):
-    """A classifier that can be asked for any finding, in words."""
+class StatedClassifier(Classifier, Protocol):
+    """A classifier that states what its card must say of its answers."""
 
     origin: Origin | None
 
@@ -104,6 +103,11 @@ class ZeroShotClassifier(Classifier, Protocol):
         """The domain of the network's own maps."""
         ...
 
+
+@runtime_checkable
+class ZeroShotClassifier(StatedClassifier, Protocol):
+    """A classifier that can be asked for any finding, in words."""
+
     def asking(self, words: Mapping[str, str]) -> "ZeroShotClassifier":
         """The same model asked for the findings `words`, each with its words."""
         ...
@@ -113,7 +117,7 @@ class ZeroShotClassifier(Classifier, Protocol):
         ...
 
 
-def method_of(model: ZeroShotClassifier) -> str:
+def method_of(model: StatedClassifier) -> str:
     """What trained the model, or where it comes from."""
     if model.card is not None:
         return model.card.method

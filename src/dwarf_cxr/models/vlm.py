@@ -19,9 +19,8 @@ from dwarf_cxr.models.decoder import QueryDecoder
 from dwarf_cxr.models.heads import PriorEvidenceHead, build_heads, to_map, to_map_space
 from dwarf_cxr.models.image_encoders import build_image_encoder
 from dwarf_cxr.models.outputs import MapDomain, ModelCard, Origin, Outputs, Prediction
+from dwarf_cxr.models.predicting import predict_in_batches
 from dwarf_cxr.models.text_encoders import encode_prompts
-
-PREDICT_BATCH = 32
 
 LOG_SCALE_START = math.log(1 / 0.07)
 """CLIP's temperature of .07, by which similarities of image and text are divided at the start."""
@@ -153,6 +152,10 @@ class VisionLanguageClassifier(nn.Module):
         """The domain of `forward`'s maps."""
         return "simplex" if self.settings.map_space == "probability" else "unit"
 
+    def undecayed(self) -> list[nn.Parameter]:
+        """Weights that no decay may pull towards zero: an identity is not zero."""
+        return list(self.heads.parameters())
+
     def asking(self, words: Mapping[str, str]) -> "VisionLanguageClassifier":
         """The same network, weights shared, asked for other findings (zero-shot).
 
@@ -218,28 +221,13 @@ class VisionLanguageClassifier(nn.Module):
         names = select(names, self.findings, where="predict")
         asked = [self.findings.index(name) for name in names]
         vectors = self._prompt_vectors(names, asked, prompts or {})
-        was_training = self.training
-        self.eval()
-        device = self.prompt_features.device
-        parts: list[Prediction] = []
-        for start in range(0, len(pixels), PREDICT_BATCH):
-            chunk = np.ascontiguousarray(pixels[start : start + PREDICT_BATCH])
-            images = torch.from_numpy(chunk).to(device).float() / 255
-            parts.append(self(images, asked, vectors))
-        self.train(was_training)
-        if not parts:
-            shape = (0, len(names), *self.grid)
-            return Outputs(np.zeros(shape[:2]), np.zeros(shape, dtype=np.float32), {})
-        probability = torch.cat([part.logits for part in parts]).double().sigmoid()
-        maps = torch.cat([part.maps for part in parts]).float()
-        if parts[0].domain == "simplex":
-            maps = simplex_to_unit(maps)
-        extras = {}
-        if "prior" in parts[0].extras:
-            extras["prior"] = parts[0].extras["prior"].float().cpu().numpy()
-            evidence = torch.cat([part.extras["evidence"] for part in parts])
-            extras["evidence"] = evidence.float().cpu().numpy()
-        return Outputs(probability.cpu().numpy(), maps.cpu().numpy(), extras)
+        return predict_in_batches(
+            self,
+            lambda images: self(images, asked, vectors),
+            pixels,
+            len(names),
+            self.grid,
+        )
 
     def _prompt_vectors(
         self, names: Sequence[str], asked: Sequence[int], prompts: Mapping[str, str]
@@ -299,12 +287,6 @@ def _projection(given: int, width: int, *, wanted: bool) -> nn.Module:
             "projection between them (projections) they must be equal"
         )
     return nn.Identity()
-
-
-def simplex_to_unit(maps: Float[Tensor, "batch finding h w"]) -> Float[Tensor, "batch finding h w"]:
-    """r / (1 + r) of the relative attention r = N·A: what an identity head makes of it."""
-    relative = maps * (maps.shape[-1] * maps.shape[-2])
-    return relative / (1 + relative)
 
 
 def prompts_of(findings: Sequence[str], kind: str) -> list[str]:

@@ -20,6 +20,13 @@ class LossSums(NamedTuple):
     mining: Float[Tensor, ""]
     external: Float[Tensor, ""]
     contrastive: Float[Tensor, ""]
+    entropy: Float[Tensor, ""]
+    anomaly: Float[Tensor, ""]
+    detection: Float[Tensor, ""]
+    bound: Float[Tensor, ""]
+    """This and the next two are means over a batch, which is then not split."""
+    union: Float[Tensor, ""]
+    box: Float[Tensor, ""]
 
 
 class LossCounts(NamedTuple):
@@ -33,6 +40,13 @@ class LossCounts(NamedTuple):
     """Present findings, each with its erased film."""
     captioned: Float[Tensor, ""]
     """Films with a text."""
+    absent: Float[Tensor, ""]
+    """Absent findings."""
+    judged: Float[Tensor, ""]
+    """Films known to have some finding, or none at all."""
+    films: Float[Tensor, ""]
+    batches: Float[Tensor, ""]
+    """1 of a batch; of an epoch, how many means were summed."""
 
 
 def loss_counts(
@@ -41,8 +55,12 @@ def loss_counts(
     captioned: Bool[Tensor, "batch"],
 ) -> LossCounts:
     """The counts of a batch, or of a part of it."""
-    counted = (supervised, ~torch.isnan(labels), labels == 1, captioned)
-    return LossCounts(*(true.sum().to(labels.dtype) for true in counted))
+    present = labels == 1
+    judged = present.any(dim=1) | (labels == 0).all(dim=1)
+    films = torch.ones(len(labels), dtype=torch.bool, device=labels.device)
+    counted = (supervised, ~torch.isnan(labels), present, captioned, labels == 0, judged, films)
+    sums = [true.sum().to(labels.dtype) for true in counted]
+    return LossCounts._make([*sums, labels.new_ones(())])
 
 
 def loss_sums(
@@ -76,7 +94,9 @@ def loss_sums(
     else:
         dice = maps.sum() * 0
     none = logits.new_zeros(())
-    return LossSums(dice, label_loss(logits, labels, positive_weight).sum(), none, none, none)
+    sums = LossSums(*(none for _ in LossSums._fields))
+    label = label_loss(logits, labels, positive_weight).sum()
+    return sums._replace(dice=dice, label=label)
 
 
 def on_the_film(
@@ -90,18 +110,28 @@ def combine(sums: LossSums, counts: LossCounts, settings: ObjectiveSettings) -> 
     """The objective from sums and the counts of the whole batch.
 
     seg_weight · Dice + (1 - seg_weight) · cross-entropy (paper, equation 4), plus GAIN's
-    mining_weight · L_am + external_weight · L_e, plus contrastive_weight · InfoNCE. A term without
-    any pair, label or text is 0; the weights of the others do not change.
+    mining_weight · L_am + external_weight · L_e, plus contrastive_weight · InfoNCE, plus the terms
+    of the related systems. A term without any pair, label or text is 0; the weights of the others
+    do not change.
     """
     dice = sums.dice / counts.pairs.clamp(min=1)
     label = sums.label / counts.labels.clamp(min=1)
     mining = sums.mining / counts.present.clamp(min=1)
     external = sums.external / counts.pairs.clamp(min=1)
     contrastive = sums.contrastive / counts.captioned.clamp(min=1)
+    entropy = sums.entropy / counts.absent.clamp(min=1)
+    anomaly = sums.anomaly / counts.judged.clamp(min=1)
+    detection = sums.detection / counts.films.clamp(min=1)
     return (
         settings.seg_weight * dice
-        + (1 - settings.seg_weight) * label
+        + settings.label_weight * (1 - settings.seg_weight) * label
         + settings.mining_weight * mining
         + settings.external_weight * external
         + settings.contrastive_weight * contrastive
+        + settings.entropy_weight * entropy
+        + settings.anomaly_weight * anomaly
+        + settings.detection_weight * detection
+        + settings.bound_weight * sums.bound / counts.batches.clamp(min=1)
+        + settings.union_weight * sums.union / counts.batches.clamp(min=1)
+        + settings.box_weight * sums.box / counts.batches.clamp(min=1)
     )

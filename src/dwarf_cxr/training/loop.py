@@ -23,6 +23,7 @@ from dwarf_cxr.config import (
     TrainingSettings,
     differences,
     load_config,
+    prompted,
     save_config,
 )
 from dwarf_cxr.data.batches import RegionTargets, in_unit_range, load_batch
@@ -32,10 +33,11 @@ from dwarf_cxr.evaluation.calibration import fit_card
 from dwarf_cxr.evaluation.evaluate import QuickScorer, refuse_seen_patients
 from dwarf_cxr.evaluation.references import mean_coverage
 from dwarf_cxr.files import exclusive, recover_folder, write_csv
+from dwarf_cxr.models.building import build_fresh
 from dwarf_cxr.models.checkpoint import save_model
 from dwarf_cxr.models.heads import PriorEvidenceHead
 from dwarf_cxr.models.initial import classifier_from, load_initial
-from dwarf_cxr.models.vlm import VisionLanguageClassifier, build_classifier
+from dwarf_cxr.models.vlm import VisionLanguageClassifier
 from dwarf_cxr.objectives.combined import LossCounts, LossSums, combine, loss_counts
 from dwarf_cxr.objectives.contrastive import NO_TEXT
 from dwarf_cxr.objectives.label_loss import positive_weights
@@ -147,23 +149,26 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
 
     initial = None if config.init is None else load_initial(Path(config.init))
     if initial is None:
-        model = build_classifier(config.settings.model, config.findings, data.size, config.seed)
+        model = build_fresh(config.settings.model, config.findings, data.size, config.seed)
     else:
         if initial.card is not None:
             for split in ("val", "test"):
                 refuse_seen_patients(initial.card, data, split)
         model = classifier_from(
-            initial, config.settings.model, config.findings, data.size, config.seed
+            initial, prompted(config.settings), config.findings, data.size, config.seed
         )
     train_prior = mean_coverage(supervising, train_indices)
-    _start_from_prior(model, train_prior)
+    if isinstance(model, VisionLanguageClassifier):
+        _start_from_prior(model, train_prior)
     captions = (
-        Captions.of(data, train_indices, config.settings.model.text_encoder)
+        Captions.of(data, train_indices, prompted(config.settings).text_encoder)
         if objective.contrastive_weight > 0
         else None
     )
     positive_weight = positive_weights(
-        torch.from_numpy(data.labels[train_indices]), objective.positive_weight_cap
+        torch.from_numpy(data.labels[train_indices]),
+        objective.positive_weight_cap,
+        objective.positive_weighting,
     )
     optimizer = build_optimizer(model, settings)
     loss, optimizer = fabric.setup(

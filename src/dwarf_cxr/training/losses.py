@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dwarf_cxr.config import ObjectiveSettings
+from dwarf_cxr.models.building import Trainable
 from dwarf_cxr.models.outputs import Prediction
 from dwarf_cxr.models.vlm import VisionLanguageClassifier
 from dwarf_cxr.objectives.attention_mining import erase, external_loss, mining_loss
 from dwarf_cxr.objectives.combined import LossCounts, LossSums, combine, loss_sums, on_the_film
 from dwarf_cxr.objectives.contrastive import NO_TEXT, contrastive_loss
+from dwarf_cxr.objectives.entropy import absent_entropy_loss
 
 LOG_SCALE_LIMIT = math.log(100)
 """CLIP's limit of the contrast's scale."""
@@ -44,7 +46,7 @@ class TrainingLoss(nn.Module):
 
     def __init__(
         self,
-        model: VisionLanguageClassifier,
+        model: Trainable,
         objective: ObjectiveSettings,
         positive_weight: Float[Tensor, "finding"],
         fabric: Fabric,
@@ -90,6 +92,9 @@ class TrainingLoss(nn.Module):
             drawn = on_the_film(supervised, regions)
             external = external_loss(prediction.extras["attention"][drawn], regions[drawn]).sum()
             sums = sums._replace(external=external)
+        if objective.entropy_weight > 0:
+            entropy = absent_entropy_loss(_log_attention(prediction), labels).sum()
+            sums = sums._replace(entropy=entropy)
         if objective.contrastive_weight > 0 and captions is not None:
             # last: its backward comes first, so that its exchange between processes is not mixed
             # up with that of gradients
@@ -126,12 +131,15 @@ class TrainingLoss(nn.Module):
         self, image_vectors: Float[Tensor, "batch d"], captions: CaptionBatch
     ) -> Float[Tensor, ""]:
         """The terms of this process's films, against the films and texts of all processes."""
-        log_scale = self.model.log_scale
-        assert log_scale is not None  # settings with a contrastive weight make one
+        model = self.model
+        # settings with a contrastive weight make such a model, and its scale
+        assert isinstance(model, VisionLanguageClassifier)
+        assert model.log_scale is not None
+        log_scale = model.log_scale
         with torch.no_grad():
             # the number itself, as in CLIP: a limit in the graph would hold it there for good
             log_scale.clamp_(max=LOG_SCALE_LIMIT)
-        text_vectors = self.model.text_vectors(captions.features)
+        text_vectors = model.text_vectors(captions.features)
         with torch.autocast(image_vectors.device.type, enabled=False):
             # shares differ by a film, what is gathered must not
             missing = captions.largest_share - len(image_vectors)
@@ -149,6 +157,14 @@ class TrainingLoss(nn.Module):
             return mine
         every = self.fabric.all_gather(mine.contiguous(), sync_grads=mine.requires_grad)
         return every.flatten(0, 1)
+
+
+def _log_attention(prediction: Prediction) -> Tensor:
+    """Logarithms of the masks: the network's own, or of what its softmax left of them."""
+    if "log_attention" in prediction.extras:
+        return prediction.extras["log_attention"]
+    attention = prediction.extras["attention"].float()
+    return attention.clamp(min=torch.finfo(attention.dtype).tiny).log()
 
 
 @contextlib.contextmanager
@@ -173,6 +189,12 @@ def added_loss_columns(objective: ObjectiveSettings) -> tuple[str, ...]:
         "mining_loss": objective.mining_weight,
         "external_loss": objective.external_weight,
         "contrastive_loss": objective.contrastive_weight,
+        "entropy_loss": objective.entropy_weight,
+        "anomaly_loss": objective.anomaly_weight,
+        "detection_loss": objective.detection_weight,
+        "bound_loss": objective.bound_weight,
+        "union_loss": objective.union_weight,
+        "box_loss": objective.box_weight,
     }
     return tuple(name for name, weight in weights.items() if weight > 0)
 
@@ -194,6 +216,12 @@ def mean_losses(
         "mining_loss": _mean(sums.mining, counts.present),
         "external_loss": _mean(sums.external, counts.pairs),
         "contrastive_loss": _mean(sums.contrastive, counts.captioned),
+        "entropy_loss": _mean(sums.entropy, counts.absent),
+        "anomaly_loss": _mean(sums.anomaly, counts.judged),
+        "detection_loss": _mean(sums.detection, counts.films),
+        "bound_loss": _mean(sums.bound, counts.batches),
+        "union_loss": _mean(sums.union, counts.batches),
+        "box_loss": _mean(sums.box, counts.batches),
     }
     return {name: means[name] for name in names}
 

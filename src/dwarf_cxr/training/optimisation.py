@@ -6,19 +6,17 @@ import torch
 from torch import nn
 
 from dwarf_cxr.config import TrainingSettings
-from dwarf_cxr.models.vlm import VisionLanguageClassifier
+from dwarf_cxr.models.building import Trainable
 
 
-def build_optimizer(
-    model: VisionLanguageClassifier, settings: TrainingSettings
-) -> torch.optim.AdamW:
+def build_optimizer(model: Trainable, settings: TrainingSettings) -> torch.optim.AdamW:
     """AdamW with a lower rate for the pretrained image encoder.
 
     Disease heads, biases and norms are not decayed: decay would pull an identity towards zero.
     A head without a gradient is skipped altogether, momentum included.
     """
     encoder = _trainable(model.image_encoder)
-    undecayed = {id(parameter) for parameter in model.heads.parameters()}
+    undecayed = {id(parameter) for parameter in model.undecayed()}
     rest = [p for p in _trainable(model) if id(p) not in {id(e) for e in encoder}]
 
     def split(parameters: list[nn.Parameter], rate: float) -> list[dict[str, object]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from dwarf_cxr import __version__
-from dwarf_cxr.config import RegionSource, RunConfig, with_overrides
+from dwarf_cxr.config import RegionSource, RunConfig, prompted, with_overrides
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.files import sha256_of
 from dwarf_cxr.findings import select
@@ -45,11 +45,11 @@ def make_config(
     settings = chosen_method.settings
     initial = None if init is None else load_model(init)
     if isinstance(initial, VisionLanguageClassifier):
-        model = settings_from(initial, settings.model)
+        model = settings_from(initial, prompted(settings))
         settings = settings.model_copy(update={"model": model})
     settings = with_overrides(settings, settings_file, assignments)
     if isinstance(initial, VisionLanguageClassifier):
-        refuse_other_architecture(initial, settings.model)
+        refuse_other_architecture(initial, prompted(settings))
     if epochs is not None:
         settings = with_overrides(settings, None, [f"training.epochs={epochs}"])
     if regions is not None:

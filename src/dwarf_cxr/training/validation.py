@@ -3,8 +3,7 @@
 from typing import NamedTuple
 
 from dwarf_cxr.evaluation.evaluate import QuickScorer
-from dwarf_cxr.models.outputs import Outputs
-from dwarf_cxr.models.vlm import VisionLanguageClassifier
+from dwarf_cxr.models.outputs import Classifier, Outputs
 
 
 class Validation(NamedTuple):
@@ -22,7 +21,7 @@ class Validation(NamedTuple):
         return (self.auc + self.dice) / 2
 
 
-def validate(model: VisionLanguageClassifier, scorer: QuickScorer) -> Validation:
+def validate(model: Classifier, scorer: QuickScorer) -> Validation:
     """Predict the scorer's images and score them."""
     outputs = model.predict(scorer.data.pixels[scorer.indices])
     scores = scorer(outputs.probability, outputs.maps)

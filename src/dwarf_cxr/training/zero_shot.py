@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dwarf_cxr.config import ModelSettings, RunConfig, save_config
+from dwarf_cxr.config import ModelSettings, RunConfig, prompted, save_config
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import ConfigError
 from dwarf_cxr.evaluation.zero_shot import calibrated
@@ -30,7 +30,7 @@ def write_zero_shot_run(config: RunConfig, out: Path, *, report: Report) -> None
         raise ConfigError(f"{out}: a run or data set is there already; choose another folder")
     data = PreparedData.open(Path(config.data)).restrict(config.findings)
     model = load_model(Path(config.init))
-    settings = config.settings.model
+    settings = prompted(config.settings)
     if isinstance(model, ClipClassifier) != (config.method == clip.METHOD.name):
         raise ConfigError(
             f"--init {config.init}: {config.method} cannot ask a {type(model).__name__}; `clip` "
@@ -40,6 +40,11 @@ def write_zero_shot_run(config: RunConfig, out: Path, *, report: Report) -> None
         _refuse_settings_of_others(settings)
     if isinstance(model, VisionLanguageClassifier):
         model = model.asked_by(settings)
+    if not isinstance(model, ZeroShotClassifier):
+        raise ConfigError(
+            f"--init {config.init}: a {type(model).__name__} knows its own findings only, "
+            f"{config.method} asks in words"
+        )
     with exclusive(out):
         save_config(config, out / "config.yaml")
         asked: ZeroShotClassifier = calibrated(

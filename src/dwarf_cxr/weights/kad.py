@@ -191,12 +191,12 @@ def _take_resnet(reader: KeyReader, image_size: int | None) -> _ImagePart:
     encoder = take_resnet(reader, WIDTH)
     if encoder is None:
         return _ImagePart(None, "ResNet-50", image_size or 0)
-    size = image_size or (512 if encoder.stages == 4 else 224)
+    size = image_size or (512 if encoder.number_of_stages == 4 else 224)
     if size < 32:
         raise CheckpointError(f"--image-size {size}: ResNet-50 needs 32 px at least")
     side = encoder.grid(size)[0]
     notes: tuple[str, ...] = ()
-    if encoder.stages == 4 and image_size is None:
+    if encoder.number_of_stages == 4 and image_size is None:
         notes = (
             "KAD-512 assumed; KAD-1024 has the same shapes: import that with --image-size 1024",
         )

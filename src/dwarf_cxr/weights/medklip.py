@@ -113,7 +113,7 @@ def import_medklip(
     if text.config["hidden_size"] != TEXT_WIDTH:
         bert_reader.faults.append(f"hidden_size is {text.config['hidden_size']}, not {TEXT_WIDTH}")
     refuse_faults(foreign.file, [reader, bert_reader])
-    if encoder is None or encoder.stages != 3:
+    if encoder is None or encoder.number_of_stages != 3:
         raise CheckpointError(f"{foreign.file}: its image encoder does not end with layer3")
 
     settings = ModelSettings(

@@ -1,0 +1,56 @@
+"""From pixels to plain arrays: what every trained network's `predict` does."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from dwarf_cxr.models.outputs import Outputs, Prediction
+
+PREDICT_BATCH = 32
+
+
+@torch.inference_mode()
+def predict_in_batches(
+    network: nn.Module,
+    answer: Callable[[Tensor], Prediction],
+    pixels: UInt8[np.ndarray, "batch size size"],
+    findings: int,
+    grid: tuple[int, int],
+) -> Outputs:
+    """Probabilities and unit-domain maps of `answer`, with `network` in evaluation mode.
+
+    Args:
+        answer: what `network` says of images (b, size, size) in [0, 1].
+        findings: how many it answers for, and
+        grid: the maps' rows and columns: the shape of the answer to no image at all.
+    """
+    was_training = network.training
+    network.eval()
+    device = next(network.parameters()).device
+    parts: list[Prediction] = []
+    for start in range(0, len(pixels), PREDICT_BATCH):
+        chunk = np.ascontiguousarray(pixels[start : start + PREDICT_BATCH])
+        parts.append(answer(torch.from_numpy(chunk).to(device).float() / 255))
+    network.train(was_training)
+    if not parts:
+        shape = (0, findings, *grid)
+        return Outputs(np.zeros(shape[:2]), np.zeros(shape, dtype=np.float32), {})
+    probability = torch.cat([part.logits for part in parts]).double().sigmoid()
+    maps = torch.cat([part.maps for part in parts]).float()
+    if parts[0].domain == "simplex":
+        maps = simplex_to_unit(maps)
+    extras = {}
+    if "prior" in parts[0].extras:
+        extras["prior"] = parts[0].extras["prior"].float().cpu().numpy()
+        evidence = torch.cat([part.extras["evidence"] for part in parts])
+        extras["evidence"] = evidence.float().cpu().numpy()
+    return Outputs(probability.cpu().numpy(), maps.cpu().numpy(), extras)
+
+
+def simplex_to_unit(maps: Float[Tensor, "batch finding h w"]) -> Float[Tensor, "batch finding h w"]:
+    """r / (1 + r) of the relative attention r = N·A: what an identity head makes of it."""
+    relative = maps * (maps.shape[-1] * maps.shape[-2])
+    return relative / (1 + relative)
