@@ -7,12 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from dwarf_cxr.config import ClassAttentionSettings
+from dwarf_cxr.models.backbones import build_backbone
 from dwarf_cxr.models.class_attention import ClassAttentionClassifier
 
 FINDINGS = ("Mass", "Effusion", "Nodule", "Hernia")
 CHANNELS = (3, 5, 7, 11)
-RESNET_50 = 23_508_032
-"""Parameters of ResNet-50 without its classifier."""
 
 
 class Pyramid(nn.Module):
@@ -53,9 +52,19 @@ def films(count: int = 2, *, height: int = 96, width: int = 64, seed: int = 9) -
     return torch.rand(count, height, width, generator=torch.Generator().manual_seed(seed))
 
 
+def normalised(model: ClassAttentionClassifier, image: Tensor) -> list[Tensor]:
+    """The stages of a film, each brought to mean 0 and deviation 1, then to its channels' own."""
+    stages = [stage[0] for stage in model.image_encoder.stages(image[None])][-len(model.norms) :]
+    made = []
+    for stage, norm in zip(stages, model.norms, strict=True):
+        even = (stage - stage.mean()) / (stage.var(unbiased=False) + norm.eps).sqrt()
+        made.append(even * norm.weight[:, None, None] + norm.bias[:, None, None])
+    return made
+
+
 def naive(model: ClassAttentionClassifier, image: Tensor, finding: int) -> tuple[float, Tensor]:
     """Logit and third mask of one film and finding, position by position."""
-    *stages, last = (stage[0] for stage in model.image_encoder.stages(image[None]))
+    *stages, last = normalised(model, image)
     pooled = torch.stack([channel.sum() / channel.numel() for channel in last])
     pieces, mask = [], torch.zeros(0)
     for number, (stage, attention) in enumerate(zip(stages, model.stages, strict=True)):
@@ -159,12 +168,12 @@ def test_class_attention_has_less_than_a_percent_more_parameters(width):
     def count(attention: str) -> int:
         settings = ClassAttentionSettings(attention=attention, width=width)
         with torch.device("meta"):
-            encoder = Pyramid((256, 512, 1024, 2048))
-        encoder.layers = nn.ModuleList()
+            encoder = build_backbone("resnet50", None)
         model = ClassAttentionClassifier(settings, encoder, findings, 224, torch.Generator())
-        return RESNET_50 + sum(parameter.numel() for parameter in model.parameters())
+        return sum(parameter.numel() for parameter in model.parameters())
 
     image, own = count("image"), count("class")
+    assert image > 23_508_032  # ResNet-50 without its classifier
     assert own - image == 13 * width
     assert 0 < (own - image) / image < 0.01
 
@@ -181,7 +190,7 @@ def test_some_findings_are_columns_of_all(attention):
 def test_the_plain_network_scores_pooled_features_and_shows_class_activation_maps():
     model = make(attention="none")
     images = films()
-    features = model.image_encoder.stages(images)[3]
+    features = [normalised(model, image)[-1] for image in images]
     prediction = model(images)
     # the pooled activation map is the score: pooling and a linear layer commute
     raw = torch.stack([model.score.weight @ one.flatten(1) for one in features])

@@ -11,6 +11,9 @@ attention the third stage has one for every finding j, and the finding's score s
     logit_j = v_j · [g_1; g_2; g_3j] + b_j
 
 The plain network scores the pooled last stage; its maps are class activation maps.
+
+Each stage is normalised over its film first (group norm of one group), which the paper does not
+have: features of the starter's backbone are so large that tanh would be saturated almost everywhere.
 """
 
 import math
@@ -102,6 +105,8 @@ class ClassAttentionClassifier(nn.Module):
         stride = 32 if settings.attention == "none" else 16
         self.grid: tuple[int, int] = (-(-image_size // stride),) * 2
         first, second, third, last = image_encoder.channels  # type: ignore[misc]
+        used = (last,) if settings.attention == "none" else (first, second, third, last)
+        self.norms = nn.ModuleList(nn.GroupNorm(1, channels) for channels in used)
         if settings.attention == "none":
             self.score = nn.Linear(last, len(self.findings))
         else:
@@ -143,7 +148,8 @@ class ClassAttentionClassifier(nn.Module):
             attention, maps are class activation maps of the last stage, each from 0 to 1.
         """
         asked = list(range(len(self.findings)) if findings is None else findings)
-        first, second, third, last = self.image_encoder.stages(images)  # type: ignore[operator]
+        stages = self.image_encoder.stages(images)[-len(self.norms) :]  # type: ignore[operator]
+        *local, last = (norm(stage) for norm, stage in zip(self.norms, stages, strict=True))
         pooled = last.mean(dim=(-2, -1))
         if self.settings.attention == "none":
             weight, bias = self.score.weight[asked], self.score.bias[asked]
@@ -152,9 +158,7 @@ class ClassAttentionClassifier(nn.Module):
 
         own = asked if self.settings.attention == "class" else None
         masks, vectors = [], []
-        for stage, features, chosen in zip(
-            self.stages, (first, second, third), (None, None, own), strict=True
-        ):
+        for stage, features, chosen in zip(self.stages, local, (None, None, own), strict=True):
             positions = features.flatten(2).transpose(1, 2)
             mask = stage(positions, pooled, chosen)
             masks.append(mask.unflatten(-1, features.shape[-2:]))
