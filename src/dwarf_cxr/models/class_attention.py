@@ -12,8 +12,8 @@ attention the third stage has one for every finding j, and the finding's score s
 
 The plain network scores the pooled last stage; its maps are class activation maps.
 
-Each stage is normalised over its film first (group norm of one group), which the paper does not
-have: features of the starter's backbone are so large that tanh would be saturated almost everywhere.
+Each stage is normalised over its film first (`FilmNorm`), which the paper does not
+have: features of the starter's backbone are so large that tanh would be saturated mostly.
 """
 
 import math
@@ -32,6 +32,30 @@ from dwarf_cxr.models.backbones import build_backbone, rebuild_backbone
 from dwarf_cxr.models.outputs import MapDomain, ModelCard, Origin, Outputs, Prediction
 from dwarf_cxr.models.predicting import predict_in_batches
 from dwarf_cxr.objectives.attention_mining import unit_scaled
+
+
+class FilmNorm(nn.Module):
+    """Group norm of one group: mean 0 and deviation 1 over all of a film's features of a stage.
+
+    In single precision, and written out: the backward pass of nn.GroupNorm (torch 2.13, CPU, bf16,
+    channels last, as this network uses it) ends the process with a segmentation fault.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.eps = 1e-5
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(
+        self, features: Float[Tensor, "batch channel h w"]
+    ) -> Float[Tensor, "batch channel h w"]:
+        """The normalised features, times a channel's weight, plus its bias."""
+        variance, mean = torch.var_mean(
+            features.float(), dim=(-3, -2, -1), keepdim=True, correction=0
+        )
+        scale = (variance + self.eps).rsqrt() * self.weight[:, None, None]
+        return (features - mean) * scale + self.bias[:, None, None]
 
 
 class StageAttention(nn.Module):
@@ -106,7 +130,7 @@ class ClassAttentionClassifier(nn.Module):
         self.grid: tuple[int, int] = (-(-image_size // stride),) * 2
         first, second, third, last = image_encoder.channels  # type: ignore[misc]
         used = (last,) if settings.attention == "none" else (first, second, third, last)
-        self.norms = nn.ModuleList(nn.GroupNorm(1, channels) for channels in used)
+        self.norms = nn.ModuleList(FilmNorm(channels) for channels in used)
         if settings.attention == "none":
             self.score = nn.Linear(last, len(self.findings))
         else:
