@@ -81,14 +81,10 @@ class StageAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.compatibility = compatibility
-        self.local = nn.Linear(channels, width, bias=False)
-        self.pooled = nn.Linear(pooled_channels, width)
+        self.local = _fresh(nn.Linear(channels, width, bias=False), generator)
+        self.pooled = _fresh(nn.Linear(pooled_channels, width), generator)
         self.vectors = nn.Parameter(torch.empty(masks, width))
-        with torch.no_grad():
-            nn.init.xavier_uniform_(self.local.weight, generator=generator)
-            nn.init.xavier_uniform_(self.pooled.weight, generator=generator)
-            nn.init.zeros_(self.pooled.bias)
-            nn.init.normal_(self.vectors, std=1 / math.sqrt(width), generator=generator)
+        nn.init.normal_(self.vectors, std=1 / math.sqrt(width), generator=generator)
 
     def forward(
         self,
@@ -132,7 +128,7 @@ class ClassAttentionClassifier(nn.Module):
         used = (last,) if settings.attention == "none" else (first, second, third, last)
         self.norms = nn.ModuleList(FilmNorm(channels) for channels in used)
         if settings.attention == "none":
-            self.score = nn.Linear(last, len(self.findings))
+            self.score = _fresh(nn.Linear(last, len(self.findings)), generator)
         else:
             masks = len(self.findings) if settings.attention == "class" else 1
             self.stages = nn.ModuleList(
@@ -147,11 +143,9 @@ class ClassAttentionClassifier(nn.Module):
                 for channels, number in ((first, 1), (second, 1), (third, masks))
             )
             shared = first + second + (last if settings.append_global else 0)
-            self.score = nn.Linear(shared, len(self.findings))
-            self.score_third = nn.Linear(third, len(self.findings), bias=False)
-        for name, module in self.named_children():
-            if name.startswith("score"):
-                _initialise(module, generator)
+            self.score = _fresh(nn.Linear(shared, len(self.findings)), generator)
+            third_only = nn.Linear(third, len(self.findings), bias=False)
+            self.score_third = _fresh(third_only, generator)
 
     def forward(
         self,
@@ -192,7 +186,8 @@ class ClassAttentionClassifier(nn.Module):
             shared.append(pooled)
         logits = (
             torch.cat(shared, dim=1) @ self.score.weight[asked].T
-            + torch.einsum("bmc,mc->bm", *_paired(vectors[2], self.score_third.weight[asked]))
+            # with one mask for all, its vector is every finding's
+            + torch.einsum("bmc,mc->bm", vectors[2], self.score_third.weight[asked])
             + self.score.bias[asked]
         )
         log_attention = masks[2].expand(-1, len(asked), -1, -1)
@@ -285,14 +280,9 @@ def class_activation_maps(
     return unit_scaled(raw.flatten(0, 1)).unflatten(0, raw.shape[:2])
 
 
-def _paired(vectors: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Both with one entry for each finding, also where all findings share one vector."""
-    return vectors.expand(-1, len(weight), -1), weight
-
-
 @torch.no_grad()
-def _initialise(module: nn.Module, generator: torch.Generator) -> None:
-    assert isinstance(module, nn.Linear)
-    nn.init.xavier_uniform_(module.weight, generator=generator)
-    if module.bias is not None:
-        nn.init.zeros_(module.bias)
+def _fresh(layer: nn.Linear, generator: torch.Generator) -> nn.Linear:
+    nn.init.xavier_uniform_(layer.weight, generator=generator)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
