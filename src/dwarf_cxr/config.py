@@ -26,6 +26,9 @@ MapSpace = Literal["relative", "logit", "max", "probability"]
 HeadKind = Literal["none", "linear", "linear-random", "conv1", "conv3", "prior"]
 Projections = Literal["both", "text", "none"]
 MapLayers = Literal["last", "mean"]
+Attention = Literal["none", "image", "class"]
+Compatibility = Literal["linear", "tanh", "dot"]
+PositiveWeighting = Literal["ratio", "frequency", "paper"]
 ScheduleName = Literal["cyclic", "interleaved", "joint"]
 RegionSource = Literal["expert", "pseudo", "both"]
 """Whose regions: clinicians', those of `dwarf teachers`, or these where no clinician drew."""
@@ -104,14 +107,14 @@ class ClassAttentionSettings(_Frozen):
     frozen_layers: int | None = Field(default=None, ge=0)
     """Blocks, counted from the image, that stay as they were pretrained; None: 5 of the starter's
     16 and none of a ResNet's."""
-    attention: Literal["none", "image", "class"] = "class"
+    attention: Attention = "class"
     """`class`: a mask of the third stage for every finding; `image`: one for all (Jetley et al.);
     `none`: the plain network."""
-    compatibility: Literal["linear", "tanh", "dot"] = "tanh"
+    compatibility: Compatibility = "tanh"
     """How local features and the global vector are compared; `linear` is the paper to the letter,
     in which the global vector cancels."""
     width: int = Field(default=128, gt=0)
-    """Channels in which they are compared."""
+    """Channels in which they are compared; a stage with fewer keeps its own number."""
     append_global: bool = False
     """Whether the scores also see the pooled last stage."""
 
@@ -213,7 +216,7 @@ class ObjectiveSettings(_Frozen):
     """Maps and regions are compared on a grid of this many cells a side."""
     label_weight: float = Field(default=1.0, ge=0)
     """A further factor of the cross-entropy; 0 trains no score on labels (`retinanet`)."""
-    positive_weighting: Literal["ratio", "frequency", "paper"] = "ratio"
+    positive_weighting: PositiveWeighting = "ratio"
     """What a positive weighs in the cross-entropy (`objectives/label_loss.py`)."""
     positive_weight_cap: float = Field(default=10.0, ge=1)
     """A positive weighs negatives/positives of its finding, at most this; 1 is unweighted."""
@@ -362,6 +365,16 @@ class MethodSettings(_Frozen):
                 f"schedule = {self.training.schedule} with {', '.join(hierarchy)}: a film is "
                 "abnormal if it has any of all findings, so they are trained together; set "
                 "schedule = joint, or these weights to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _every_finding_has_a_mask(self) -> "MethodSettings":
+        weight, model = self.objective.entropy_weight, self.model
+        if weight > 0 and isinstance(model, ClassAttentionSettings) and model.attention != "class":
+            raise ValueError(
+                f"entropy_weight = {weight} with attention {model.attention!r}: it flattens the "
+                "masks of absent findings, and no finding has one of its own; set entropy_weight=0"
             )
         return self
 

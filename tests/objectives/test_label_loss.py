@@ -66,3 +66,35 @@ def test_positive_weights_by_hand():
 def test_a_cap_of_one_weighs_nothing():
     labels = torch.tensor([[0.0], [0.0], [1.0]])
     assert positive_weights(labels, 1.0).tolist() == [1.0]
+
+
+def test_weights_by_frequency_by_hand():
+    columns = {
+        "1 of 4 assessed": ([0, 0, 0, 1, NAN], 2.0),
+        "mostly present": ([1, 1, 1, 0, NAN], 0.5 * 4 / 3),
+        "capped": ([0, 0, 0, 0, 1], 2.25),
+        "no positive": ([0, 0, NAN, NAN, NAN], 1.0),
+        "never assessed": ([NAN] * 5, 1.0),
+    }
+    labels = torch.tensor([column for column, _ in columns.values()]).T
+    expected = torch.tensor([weight for _, weight in columns.values()])
+    torch.testing.assert_close(positive_weights(labels, 2.25, "frequency"), expected)
+
+
+def test_weights_of_the_papers_formula_by_hand_and_without_cap():
+    labels = torch.zeros(40, 4)
+    labels[:3, 0], labels[:12, 1], labels[:30, 2] = 1, 1, 1
+    weights = positive_weights(labels, 1.0, "paper")
+    assert weights.tolist() == pytest.approx([3.0, 0.75, 0.3, 1.0])  # 9 / 3, 9 / 12, 9 / 30
+    assert positive_weights(torch.full((3, 2), NAN), 1.0, "paper").tolist() == [1.0, 1.0]
+
+
+def test_on_nih_the_papers_weights_are_near_half_the_inverse_frequency():
+    # published totals of 112,120 films: the commonest and the rarest finding
+    films, infiltration, hernia = 112_120, 19_894, 227
+    labels = torch.zeros(films, 2)
+    labels[:infiltration, 0], labels[:hernia, 1] = 1, 1
+    paper = positive_weights(labels, 1.0, "paper")
+    assert paper.tolist() == pytest.approx([2.59, 227.0], abs=0.01)
+    frequency = positive_weights(labels, 1e6, "frequency")
+    torch.testing.assert_close(paper / frequency, torch.full((2,), 0.46 / 0.5), rtol=0.01, atol=0)

@@ -77,7 +77,7 @@ def test_page_asks_for_nothing(page, read):
 def test_every_section_is_there_and_linked(read):
     identifiers = {attributes.get("id") for attributes in read.all("section")}
     wanted = {"summary", "differences", "forest", "roc", "training", "films", "findings"}
-    assert identifiers == wanted | {"localisation", "oracle", "protocol"}
+    assert identifiers == wanted | {"localisation", "oracle", "protocol", "mean-maps"}
     assert {link["href"] for link in read.all("a")} == {f"#{name}" for name in identifiers}
 
 

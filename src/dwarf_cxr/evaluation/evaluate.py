@@ -30,6 +30,7 @@ from dwarf_cxr.evaluation.cases import (
 from dwarf_cxr.evaluation.detections import evaluate_detections
 from dwarf_cxr.evaluation.localisation import localisation
 from dwarf_cxr.evaluation.maps import any_marks, fit_map_threshold, score_map, score_union, upsample
+from dwarf_cxr.evaluation.mean_maps import MeanMapsSum, write_mean_maps
 from dwarf_cxr.evaluation.oracle import oracle
 from dwarf_cxr.evaluation.references import (
     REFERENCES,
@@ -85,7 +86,7 @@ def evaluate(
     label_map: LabelMap | None = None,
     report: Report | None = None,
 ) -> dict[str, Any]:
-    """Score `model` on a split and write metrics.json, cases.csv and, if asked, maps.npz.
+    """Score `model` on a split; write metrics.json, cases.csv, mean maps and, if asked, all maps.
 
     A detector's own boxes go to boxes.csv, and their scores to the block `boxes`.
 
@@ -131,6 +132,7 @@ def evaluate(
 
     refuse_seen_patients(card, data, split)
     collected = _Collected(judge, data, indices)
+    means = MeanMapsSum(judge.findings, card.map_domain)
     kept_maps: list[Float32[np.ndarray, "batch finding h w"]] = []
     for start in range(0, len(indices), BATCH):
         if report is not None:
@@ -138,6 +140,7 @@ def evaluate(
         chunk = indices[start : start + BATCH]
         outputs = judge.predict(data.pixels[chunk])
         collected.add(start, chunk, outputs)
+        means.add(data.labels[chunk], data.pixels[chunk], outputs.maps)
         if save_maps:
             kept_maps.append(outputs.maps)
     collected.add_shuffled(np.random.default_rng(bootstrap_seed))
@@ -185,6 +188,7 @@ def evaluate(
         if told is not None:
             metrics["attributes"] = told
     write_cases(cases, out / "cases.csv")
+    write_mean_maps(means.mean(), out / "mean-maps.npz")
     if save_maps:
         _write_maps(out / "maps.npz", np.concatenate(kept_maps), cases)
     write_json(out / "metrics.json", metrics)

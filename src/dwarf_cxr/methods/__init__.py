@@ -3,6 +3,7 @@
 from dwarf_cxr.config import MethodSettings
 from dwarf_cxr.errors import ConfigError
 from dwarf_cxr.methods import (
+    class_attention,
     classifier,
     clip,
     devide,
@@ -31,6 +32,7 @@ METHODS: tuple[Method, ...] = (
     devide.METHOD,
     report_attention.METHOD,
     clip.METHOD,
+    class_attention.METHOD,
 )
 
 

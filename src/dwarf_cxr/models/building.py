@@ -3,14 +3,25 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dwarf_cxr.config import AnyModelSettings, HamSettings, ModelSettings, RetinaNetSettings
+from dwarf_cxr.config import (
+    AnyModelSettings,
+    ClassAttentionSettings,
+    HamSettings,
+    ModelSettings,
+    RetinaNetSettings,
+)
 from dwarf_cxr.errors import CheckpointError, ConfigError
+from dwarf_cxr.models.class_attention import (
+    ClassAttentionClassifier,
+    build_class_attention,
+    rebuild_class_attention,
+)
 from dwarf_cxr.models.ham import HamClassifier, build_ham, rebuild_ham
 from dwarf_cxr.models.report_attention import ReportAttention, rebuild_report_attention
 from dwarf_cxr.models.retinanet import RetinaNet, build_retinanet, rebuild_retinanet
 from dwarf_cxr.models.vlm import VisionLanguageClassifier, build_classifier
 
-Trainable = VisionLanguageClassifier | HamClassifier | RetinaNet
+Trainable = VisionLanguageClassifier | ClassAttentionClassifier | HamClassifier | RetinaNet
 """What the training loop trains."""
 
 
@@ -25,6 +36,8 @@ def build_fresh(
     match settings:
         case ModelSettings():
             return build_classifier(settings, findings, image_size, seed)
+        case ClassAttentionSettings():
+            return build_class_attention(settings, findings, image_size, seed)
         case HamSettings():
             return build_ham(settings, findings, image_size, seed)
         case RetinaNetSettings():
@@ -40,6 +53,8 @@ def rebuild(kind: str, architecture: Mapping[str, Any]) -> Trainable | ReportAtt
     """
     if kind == "report-attention":
         return rebuild_report_attention(architecture)
+    if kind == "class-attention":
+        return rebuild_class_attention(architecture)
     if kind == "ham":
         return rebuild_ham(architecture)
     if kind == "retinanet":

@@ -173,7 +173,9 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
         else None
     )
     positive_weight = positive_weights(
-        torch.from_numpy(data.labels[train_indices]), objective.positive_weight_cap
+        torch.from_numpy(data.labels[train_indices]),
+        objective.positive_weight_cap,
+        objective.positive_weighting,
     )
     optimizer = build_optimizer(model, settings)
     loss, optimizer = fabric.setup(

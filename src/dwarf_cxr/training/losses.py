@@ -22,6 +22,7 @@ from dwarf_cxr.objectives.attention_mining import erase, external_loss, mining_l
 from dwarf_cxr.objectives.combined import LossCounts, LossSums, combine, loss_sums, on_the_film
 from dwarf_cxr.objectives.contrastive import NO_TEXT, contrastive_loss
 from dwarf_cxr.objectives.detection import detection_loss, known_findings
+from dwarf_cxr.objectives.entropy import absent_entropy_loss
 
 LOG_SCALE_LIMIT = math.log(100)
 """CLIP's limit of the contrast's scale."""
@@ -105,6 +106,9 @@ class TrainingLoss(nn.Module):
             ).sum()
             sums = sums._replace(detection=detection)
         sums = self._hierarchy(sums, prediction, labels, regions, supervised)
+        if objective.entropy_weight > 0:
+            entropy = absent_entropy_loss(_log_attention(prediction), labels).sum()
+            sums = sums._replace(entropy=entropy)
         if objective.contrastive_weight > 0 and captions is not None:
             # last: its backward comes first, so that its exchange between processes is not mixed
             # up with that of gradients
@@ -193,6 +197,14 @@ class TrainingLoss(nn.Module):
             return mine
         every = self.fabric.all_gather(mine.contiguous(), sync_grads=mine.requires_grad)
         return every.flatten(0, 1)
+
+
+def _log_attention(prediction: Prediction) -> Tensor:
+    """Logarithms of the masks: the network's own, or of what its softmax left of them."""
+    if "log_attention" in prediction.extras:
+        return prediction.extras["log_attention"]
+    attention = prediction.extras["attention"].float()
+    return attention.clamp(min=torch.finfo(attention.dtype).tiny).log()
 
 
 @contextlib.contextmanager
