@@ -334,8 +334,11 @@ def methods() -> None:
     """List the methods that `dwarf train` knows, with the supervision each needs."""
     from dwarf_cxr.methods import METHODS
 
+    name, supervision = (
+        max(len(getattr(method, field)) for method in METHODS) for field in ("name", "supervision")
+    )
     for method in METHODS:
-        typer.echo(f"{method.name:<12} {method.supervision:<20} {method.summary}")
+        typer.echo(f"{method.name:<{name}}  {method.supervision:<{supervision}}  {method.summary}")
 
 
 @app.command()

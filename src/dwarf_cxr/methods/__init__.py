@@ -25,14 +25,14 @@ METHODS: tuple[Method, ...] = (
     classifier.METHOD,
     gain.METHOD,
     gain_am.METHOD,
-    ham.METHOD,
     direct.METHOD,
-    retinanet.METHOD,
     kad.METHOD,
     devide.METHOD,
-    report_attention.METHOD,
     clip.METHOD,
     class_attention.METHOD,
+    ham.METHOD,
+    retinanet.METHOD,
+    report_attention.METHOD,
 )
 
 

@@ -15,8 +15,8 @@ from dwarf_cxr.methods.method import Method
 
 METHOD = Method(
     name="ham",
-    summary="class activation maps inside an abnormality's, and in boxes where known (HAM)",
-    supervision="labels and regions (box_weight=0: labels)",
+    summary="class activation maps inside an abnormality's, and in boxes unless box_weight=0 (HAM)",
+    supervision="labels and regions",
     settings=MethodSettings(
         model=HamSettings(),
         objective=ObjectiveSettings(
