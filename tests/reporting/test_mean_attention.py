@@ -41,9 +41,6 @@ def test_colours_are_spread_over_the_range_that_all_findings_share(run):
     assert made.scale == ("0.30", "0.60")
     said = [panel.lines[1] for panel in made.panels]
     assert said == ["values 0.30 to 0.30", "values 0.50 to 0.60"]
-        "values 0.30 to 0.30",
-        "values 0.50 to 0.60",
-    ]
 
 
 def test_the_brightest_place_of_a_picture_is_the_highest_of_the_map():
