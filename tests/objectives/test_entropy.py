@@ -58,3 +58,11 @@ def test_half_precision_is_computed_in_single():
 
 def test_a_map_of_a_single_cell_is_uniform():
     assert absent_entropy_loss(torch.zeros(2, 3, 1, 1), torch.zeros(2, 3)).eq(0).all()
+
+
+def test_films_of_which_nothing_is_assessed_add_nothing():
+    logs = random_logs(2, 3, 4, 5).requires_grad_()
+    total = absent_entropy_loss(logs, torch.full((2, 3), NAN)).sum()
+    total.backward()
+    assert total.item() == 0
+    assert not logs.grad.any()

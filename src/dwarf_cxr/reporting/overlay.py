@@ -62,6 +62,15 @@ def blend(
     return np.round(picture * (1 - share) + colours * share).astype(np.uint8)
 
 
+def tinted(
+    picture: Picture, map_: Float[np.ndarray, "height width"]
+) -> UInt8[np.ndarray, "height width 3"]:
+    """`picture` under the colours of `map_`, as strong where the map is low as where it is high."""
+    values = np.clip(map_, 0, 1).astype(np.float32)
+    colours = _table()[np.round(values * 255).astype(np.uint8)]
+    return np.round(picture * (1 - OPACITY) + colours * OPACITY).astype(np.uint8)
+
+
 def enlarged(
     map_: Float32[np.ndarray, "h w"], picture: Picture
 ) -> Float32[np.ndarray, "height width"]:
@@ -160,6 +169,12 @@ def scale_picture(width: int, height: int) -> Picture:
     """The colours from 0 (left) to 1 (right), on middle grey, as blending makes them."""
     ramp = np.broadcast_to(np.linspace(0, 1, width, dtype=np.float32), (height, width))
     return blend(np.full((height, width, 3), 110, dtype=np.uint8), ramp)
+
+
+def tint_scale_picture(width: int, height: int) -> Picture:
+    """The colours of `tinted` from the lowest (left) to the highest value, on middle grey."""
+    ramp = np.broadcast_to(np.linspace(0, 1, width, dtype=np.float32), (height, width))
+    return tinted(np.full((height, width, 3), 110, dtype=np.uint8), ramp)
 
 
 def png_bytes(pixels: np.ndarray) -> bytes:

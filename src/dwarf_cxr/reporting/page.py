@@ -16,7 +16,7 @@ from dwarf_cxr.progress import Report
 from dwarf_cxr.reporting.examples import make_gallery
 from dwarf_cxr.reporting.figures import defined_findings, forest_plot, roc_curves, training_curves
 from dwarf_cxr.reporting.mean_attention import mean_maps_of
-from dwarf_cxr.reporting.overlay import data_uri, embed, scale_picture
+from dwarf_cxr.reporting.overlay import data_uri, embed, scale_picture, tint_scale_picture
 from dwarf_cxr.reporting.runs import EvaluatedRun, read_runs
 from dwarf_cxr.reporting.tables import (
     ENOUGH_SEEDS,
@@ -154,6 +154,7 @@ def _write(
         oracle=oracle_rows(runs),
         gallery=gallery,
         mean_maps=mean_maps_of(runs),
+        tint_scale=data_uri(tint_scale_picture(256, 12), lossless=True),
         scale=data_uri(scale_picture(256, 12), lossless=True),
         protocol=_protocol(runs, draws),
         settings=_settings(runs),
