@@ -240,7 +240,7 @@ def _train(
 
 
 class RegionLoss(nn.Module):
-    """L_BCE and L_trip of films with reports (the paper's equations 5 and 6)."""
+    """L_BCE and L_trip (the paper's equation 1) of films with reports."""
 
     def __init__(
         self,
