@@ -50,8 +50,8 @@ THRESHOLD_POLICY = (
     "largest F1, maps and prior by largest mean Dice; max_dice is an oracle"
 )
 ZERO_SHOT_POLICY = (
-    "the model was not trained; thresholds and prior are those that the splits of "
-    "`trained_on` give: scores by largest F1, maps and prior by largest mean Dice on its "
+    "the model was not trained on these data; thresholds and prior are those that the splits "
+    "of `trained_on` give: scores by largest F1, maps and prior by largest mean Dice on its "
     "validation split; max_dice is an oracle"
 )
 MERGED_POLICY = (
