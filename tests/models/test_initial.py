@@ -104,7 +104,7 @@ def test_a_model_that_saw_the_test_patients_is_no_start(place, tmp_path):
     again += ["--out", tmp_path / "second", "--epochs", 1]
     refused = CliRunner().invoke(app, [str(word) for word in again])
     assert isinstance(refused.exception, DataError), refused.output
-    assert not (tmp_path / "second" / "model").exists()
+    assert not (tmp_path / "second").exists()
 
 
 def test_positions_of_another_grid_are_refused(place):

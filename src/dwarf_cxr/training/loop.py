@@ -122,6 +122,11 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
         if not len(indices):
             raise DataError(f"{config.data}: no image is in the {split} split; prepare it anew")
 
+    if settings.watch_test and not len(data.indices("test")):
+        raise DataError(
+            f"{config.data}: watch_test = true, but no image is in the test split; leave it out, "
+            "or prepare the data with one"
+        )
     _refuse_nothing_to_learn(data, train_indices)
     # teachers' regions, where they are asked for, only train: all that judges goes by `data`
     supervising = data.with_regions(objective.regions)
@@ -185,6 +190,8 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
             f"and {settings.accumulate} micro-batches; raise batch_size"
         )
     steps = settings.epochs * batches
+    if fabric.global_rank == 0 and not _has_state(out):
+        save_config(config, out / "config.yaml")  # nothing is refused from here on
     writer = SummaryWriter(str(out / "tensorboard")) if fabric.global_rank == 0 else None
     interrupt = Interrupt()
     estimate = _Estimate(steps, progress.step)
@@ -421,8 +428,6 @@ def _claim(config: RunConfig, out: Path, resume: bool, fabric: Fabric) -> None:
                 f"{out}: a run is there already; add --resume to continue it, or choose another "
                 "folder"
             )
-        else:
-            save_config(config, file)
     fabric.barrier()
 
 
