@@ -34,6 +34,13 @@ def test_half_and_all_elsewhere():
     assert subset_findings(("Odd",), 4) == ("Odd",)
 
 
+def test_half_is_taken_in_the_order_of_the_papers_versions():
+    available = ("Calcification", "Mass", "Nodule", "Effusion")
+    assert subset_findings(available, 4) == ("Mass", "Effusion")
+    assert subset_findings(("Calcification", "Odd", "Mass"), 4) == ("Mass",)
+    assert subset_findings(("Odd", "Calcification"), 4) == ("Calcification",)
+
+
 def test_other_spellings_are_known():
     names = ("Odd", "Nodule/Mass", "Pleural effusion", "Atelectasis")
     assert subset_findings(names, 4) == ("Pleural effusion", "Atelectasis")
