@@ -49,6 +49,10 @@ def test_other_spellings_are_known():
 def test_only_findings_with_training_regions(tmp_path):
     data = write_data(tmp_path / "data")
     assert findings_with_regions(data) == FINDINGS
+    labels = data.labels.copy()
+    labels[:, 0] = 0  # a region alone makes no case
+    unlabelled = PreparedData(**{**vars(data), "labels": labels})
+    assert findings_with_regions(unlabelled) == FINDINGS[1:]
     splits = ["val"] * len(data.splits)
     none = PreparedData(**{**vars(data), "splits": tuple(splits)})
     with pytest.raises(DataError, match="no training image has a region"):

@@ -10,7 +10,7 @@ from dwarf_cxr.data.label_map import LabelMap, load_label_map
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import CheckpointError, DataError
 from dwarf_cxr.evaluation.calibration import fit_card
-from dwarf_cxr.evaluation.evaluate import refuse_seen_patients
+from dwarf_cxr.evaluation.evaluate import has_splits_of, refuse_seen_patients
 from dwarf_cxr.evaluation.references import mean_coverage
 from dwarf_cxr.findings import DESCRIPTIONS
 from dwarf_cxr.models.checkpoint import load_model
@@ -88,7 +88,7 @@ def _trained_on(card: ModelCard, data: PreparedData) -> bool:
     """Whether weights learned from patients or films of the data, so that nothing is zero-shot."""
     if card.zero_shot:
         return False
-    if card.data_fingerprint == data.fingerprint:
+    if has_splits_of(card, data):
         return True
     try:
         refuse_seen_patients(card, data, "train")
