@@ -5,6 +5,7 @@ import stat
 import subprocess
 import sys
 import tracemalloc
+from pathlib import Path
 
 import pytest
 
@@ -190,6 +191,22 @@ def test_a_second_writer_is_refused_and_the_lock_ends_with_the_first(tmp_path):
         pass
     with exclusive(tmp_path / "run"):
         pass
+
+
+def test_failed_work_leaves_no_folder_that_was_made_for_the_lock_alone(tmp_path):
+    def fails(folder: Path, *, writes: bool) -> None:
+        with exclusive(folder):
+            if writes:
+                (folder / "result").touch()
+            raise DwarfError("no")
+
+    (tmp_path / "own").mkdir()
+    for name, writes in (("new", False), ("own", False), ("full", True)):
+        with pytest.raises(DwarfError, match="no"):
+            fails(tmp_path / name, writes=writes)
+    assert not (tmp_path / "new").exists()
+    assert (tmp_path / "own").is_dir()
+    assert (tmp_path / "full" / "result").exists()
 
 
 def test_the_lock_holds_between_processes_and_dies_with_its_holder(tmp_path):

@@ -171,9 +171,12 @@ def sha256_of(path: Path) -> str:
 def exclusive(folder: Path) -> Iterator[None]:
     """Hold `folder`'s lock; a second writer is refused at once.
 
+    A folder that was made for the lock and holds nothing else does not outlive work that fails.
+
     Raises:
         DwarfError: another process holds the lock.
     """
+    made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         try:
@@ -182,4 +185,10 @@ def exclusive(folder: Path) -> Iterator[None]:
             raise DwarfError(
                 f"{folder}: another process is writing here; wait for it or choose another folder"
             ) from None
-        yield
+        try:
+            yield
+        except BaseException:
+            if made and folder.is_dir() and [path.name for path in folder.iterdir()] == [".lock"]:
+                (folder / ".lock").unlink()
+                folder.rmdir()
+            raise

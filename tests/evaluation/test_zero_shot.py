@@ -1,6 +1,7 @@
 """Weights of others: asked the data's findings, calibrated on its splits, judged like any model."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -10,7 +11,8 @@ from typer.testing import CliRunner
 
 from dwarf_cxr.cli import app
 from dwarf_cxr.data.label_map import load_label_map
-from dwarf_cxr.errors import CheckpointError, ConfigError
+from dwarf_cxr.data.store import PreparedData
+from dwarf_cxr.errors import CheckpointError, ConfigError, DataError
 from dwarf_cxr.evaluation.zero_shot import calibrated, load_for, words_for
 from dwarf_cxr.models.checkpoint import load_model, save_model
 from dwarf_cxr.models.outputs import Origin
@@ -91,8 +93,6 @@ def test_heads_are_their_findings_own(place):
 
 
 def test_the_datas_own_names_are_asked_as_the_models(place):
-    import dataclasses
-
     model = load_model(place / "foreign")
     data = dataclasses.replace(
         load_data(place), name="VinDr-CXR", findings=("Mass", "Other lesion")
@@ -105,8 +105,6 @@ def test_the_datas_own_names_are_asked_as_the_models(place):
 
 
 def load_data(place):
-    from dwarf_cxr.data.store import PreparedData
-
     return PreparedData.open(place / "data")
 
 
@@ -122,7 +120,48 @@ def test_thresholds_come_from_the_datas_validation_split(place):
     for column, finding in enumerate(FINDINGS):
         expected = fit_score_threshold(data.labels[val, column], scores[:, column])
         assert model.card.score_thresholds[finding] == expected
-    assert model.card.train_prior.max() > 0.5
+    for row, finding in enumerate(FINDINGS):
+        drawn = [
+            data.coverage(index, finding, SIZE)
+            for index in data.indices("train")
+            if data.regions(index, finding)
+        ]
+        np.testing.assert_allclose(model.card.train_prior[row], np.mean(drawn, axis=0), atol=1e-6)
+
+
+def pretrained(place, folder, data):
+    """A model that `dwarf pretrain` might have written: it has a card of its own."""
+    model = calibrated(load_model(place / "foreign"), data, method="pretrain")
+    model.card = dataclasses.replace(model.card, zero_shot=False)
+    save_model(model, folder)
+    return folder
+
+
+def test_weights_that_saw_the_patients_are_not_asked_zero_shot(place, tmp_path):
+    write_data(tmp_path / "other", seed=0, train=9, val=4)  # the same patients, split anew
+    init = pretrained(place, tmp_path / "pretrained", load_data(place))
+    refused = run(
+        "train", "kad", "--data", tmp_path / "other", "--init", init, "--out", tmp_path / "R"
+    )  # fmt: skip
+    assert isinstance(refused.exception, DataError), refused.output
+    assert "were in the training or validation split of this model" in str(refused.exception)
+    assert not (tmp_path / "R").exists()
+
+
+def test_weights_that_learned_from_the_data_are_not_called_zero_shot(place, tmp_path):
+    data = load_data(place)
+    known = load_model(pretrained(place, tmp_path / "pretrained", data))
+    seen = known.card.seen_files
+    again = calibrated(known, data, method="kad")
+    assert not again.card.zero_shot
+    write_data(tmp_path / "strangers", seed=8)
+    others = PreparedData.open(tmp_path / "strangers")
+    others = dataclasses.replace(others, patients_of="else", name="else")
+    asked = calibrated(known, others, method="kad")
+    assert asked.card.zero_shot
+    # what the weights saw is not forgotten
+    assert set(seen) < set(asked.card.seen_files)
+    assert set(known.card.seen_patients) < set(asked.card.seen_patients)
 
 
 def test_evaluate_predict_and_a_run_of_kad_agree(place, tmp_path):
@@ -162,7 +201,7 @@ def test_kad_without_weights_says_what_to_give(place, tmp_path):
     answer = run("train", "kad", "--data", place / "data", "--out", tmp_path / "R")
     assert isinstance(answer.exception, ConfigError)
     assert "--init" in str(answer.exception)
-    assert not (tmp_path / "R" / "model").exists()
+    assert not (tmp_path / "R").exists()
 
 
 def test_devide_asks_with_descriptions(place, tmp_path):
@@ -178,8 +217,6 @@ def test_devide_asks_with_descriptions(place, tmp_path):
 
 
 def test_another_image_size_is_refused_with_the_remedy(place):
-    import dataclasses
-
     with pytest.raises(CheckpointError, match=f"--size {SIZE}"):
         calibrated(
             load_model(place / "foreign"),

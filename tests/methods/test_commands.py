@@ -91,6 +91,7 @@ def test_data_without_text_are_refused(place, tmp_path):
     said = dwarf(place, "pretrain", "--data", place / "silent", "--out", tmp_path / "run")
     assert said.startswith("1 ")
     assert "no training image has a text" in said
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

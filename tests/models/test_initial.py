@@ -6,6 +6,8 @@ from typer.testing import CliRunner
 
 from dwarf_cxr.cli import app
 from dwarf_cxr.config import load_config
+from dwarf_cxr.data.records import Box
+from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import ConfigError, DataError
 from dwarf_cxr.models.checkpoint import load_model, save_model
 from dwarf_cxr.models.heads import LinearHead
@@ -16,7 +18,7 @@ from dwarf_cxr.models.initial import (
 )
 from dwarf_cxr.models.outputs import Origin
 from dwarf_cxr.models.vlm import build_classifier
-from tests.tiny import FINDINGS, SIZE, settings, write_bert, write_data, write_vit
+from tests.tiny import FINDINGS, SIZE, add_pseudo, settings, write_bert, write_data, write_vit
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +106,22 @@ def test_a_model_that_saw_the_test_patients_is_no_start(place, tmp_path):
     again += ["--out", tmp_path / "second", "--epochs", 1]
     refused = CliRunner().invoke(app, [str(word) for word in again])
     assert isinstance(refused.exception, DataError), refused.output
-    assert not (tmp_path / "second" / "model").exists()
+    assert not (tmp_path / "second").exists()
+
+
+def test_the_same_films_in_the_same_splits_are_a_start_also_with_teachers_regions(place, tmp_path):
+    data = PreparedData.open(place / "data")
+    drawn = next(int(i) for i in data.indices("train") if data.labels[i, 0] == 1)
+    box = Box(4.0, 4.0, 20.0, 20.0)
+    taught = add_pseudo(data, tmp_path / "taught", {(drawn, FINDINGS[0]): box})
+    first = ["train", "classifier", "--data", place / "data", "--out", tmp_path / "first"]
+    first += ["--set", f"image_encoder={place / 'vit'}", "--set", f"text_encoder={place / 'bert'}"]
+    again = ["train", "dwarf", "--data", taught, "--regions", "pseudo", "--out", tmp_path / "again"]
+    again += ["--init", tmp_path / "first"]
+    for words in (first, again):
+        words += ["--epochs", 1, "--set", "map_size=8"]
+        done = CliRunner().invoke(app, [str(word) for word in words])
+        assert done.exit_code == 0, done.exception
 
 
 def test_positions_of_another_grid_are_refused(place):

@@ -143,6 +143,20 @@ def test_predicting_more_than_a_batch_and_nothing_at_all(folders):
     assert none.maps.shape == (0, 3, 4, 4)
 
 
+@pytest.mark.parametrize("context", ["isolated", "joint"])
+def test_a_batch_of_one_is_a_batch_of_many(folders, context):
+    model = build(folders, [f"query_context={context}"])
+    pixels = random_pixels(5)
+    together = model.predict(pixels)
+    for index in range(len(pixels)):
+        alone = model.predict(pixels[index : index + 1])
+        np.testing.assert_allclose(
+            together.probability[index], alone.probability[0], rtol=0, atol=1e-5
+        )
+        np.testing.assert_allclose(together.maps[index], alone.maps[0], rtol=0, atol=1e-5)
+    assert np.abs(together.maps[0] - together.maps[1]).max() > 1e-4
+
+
 def test_predicting_has_no_dropout_and_gives_the_mode_back(folders):
     model = build(folders, ["dropout=0.5"]).train()
     pixels = random_pixels(2)

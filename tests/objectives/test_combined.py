@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from dwarf_cxr.config import ObjectiveSettings
-from dwarf_cxr.objectives.combined import combine, loss_counts, loss_sums
+from dwarf_cxr.objectives.combined import LossCounts, LossSums, combine, loss_counts, loss_sums
 from dwarf_cxr.objectives.label_loss import label_loss
 from dwarf_cxr.objectives.suppressed_dice import suppressed_dice_loss
 
@@ -105,6 +105,20 @@ def test_the_objective_weighs_the_two_means():
     loss = combine(sums, Case().counts(), SETTINGS)
     expected = 0.3 * sums.dice.item() / 4 + 0.7 * sums.label.item() / 10
     assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_added_terms_are_means_of_their_own_with_their_own_weights():
+    settings = ObjectiveSettings(
+        seg_weight=0.25, mining_weight=2.0, external_weight=3.0, contrastive_weight=5.0
+    )
+    sums = LossSums(*torch.tensor([8.0, 9.0, 10.0, 12.0, 14.0]))
+    counts = LossCounts(*torch.tensor([16.0, 27.0, 40.0, 7.0]))
+    assert sums._fields == ("dice", "label", "mining", "external", "contrastive")
+    assert counts._fields == ("pairs", "labels", "present", "captioned")
+    expected = 0.25 * 8 / 16 + 0.75 * 9 / 27 + 2 * 10 / 40 + 3 * 12 / 16 + 5 * 14 / 7
+    assert combine(sums, counts, settings).item() == pytest.approx(expected)
+    nothing = LossCounts(*torch.zeros(4))
+    assert combine(LossSums(*torch.zeros(5)), nothing, settings).item() == 0
 
 
 def test_labels_only_ignores_the_regions():

@@ -374,6 +374,39 @@ def test_bad_words_are_refused(place, tmp_path, words, said):
         direct(place, "prompts", tmp_path, **words)
 
 
+@pytest.mark.parametrize(
+    "words", [{"only": ["nobody"]}, {"assignments": ["no=2"]}], ids=["only", "setting"]
+)
+def test_bad_words_are_refused_before_the_teachers_work(place, tmp_path, words):
+    with pytest.raises(ConfigError):
+        direct(place, "table3", tmp_path / "out", **words)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+@pytest.mark.parametrize("table", ["table2", "teachers", "transfer"])
+def test_data_without_a_split_are_refused_before_any_work(
+    place, tmp_path, monkeypatch, split, table
+):
+    indices = PreparedData.indices
+    monkeypatch.setattr(
+        PreparedData,
+        "indices",
+        lambda self, wanted: indices(self, wanted)[: 99 * (wanted != split)],
+    )
+    with pytest.raises(DataError, match=f"no image is in the {split} split"):
+        reproduce(
+            table,
+            [place.data, place.other],
+            tmp_path / "out",
+            scale="tiny",
+            assignments=place.assignments,
+            command="",
+            report=quiet,
+        )
+    assert not (tmp_path / "out").exists()
+
+
 def test_seeds_that_are_no_numbers_are_wrong_usage(place):
     result = CliRunner().invoke(cli.app, place.words("prompts", "--seeds", "0,x"))
     assert result.exit_code == 2

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -105,12 +107,39 @@ def test_a_finding_that_one_training_lacks_is_left_out():
     assert seed_mean([whole, partly], "dice", draws=DRAWS).summary() == Summary(None, seeds=2)
 
 
+def test_a_difference_leaves_out_what_either_row_lacks():
+    rng = np.random.default_rng()
+    whole = made_cases(rng, patients=PATIENTS, findings=("A", "B"))
+    partly = made_cases(rng, patients=PATIENTS, findings=("A", "B"), labels=whole.labels)
+    partly.maps["dice"][:, 0] = np.nan
+    one, two = (seed_mean([table], "dice", draws=DRAWS) for table in (whole, partly))
+    own = [np.nanmean(table.maps["dice"][:, 1]) for table in (whole, partly)]
+    assert paired_difference(one, two).value == pytest.approx(own[1] - own[0])
+    assert paired_difference(two, one).value == pytest.approx(own[0] - own[1])
+
+
 def test_other_films_are_refused():
     rng = np.random.default_rng()
     one = made_cases(rng, patients=PATIENTS, findings=("A", "B"))
     other = made_cases(rng, patients=PATIENTS, findings=("A", "B"), labels=1 - one.labels)
     with pytest.raises(DataError, match="different films"):
         seed_mean([one, other], "dice", draws=DRAWS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"image_ids": tuple(f"other{number}" for number in range(len(PATIENTS)))},
+        {"patient_ids": tuple(f"p{patient}" for patient in reversed(PATIENTS))},
+        {"n_regions": np.full((len(PATIENTS), 2), 3.0)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_other_images_patients_or_regions_are_refused(change):
+    one = made_cases(np.random.default_rng(), patients=PATIENTS, findings=("A", "B"))
+    refuse_other_films(one, one)
+    with pytest.raises(DataError, match="different films"):
+        refuse_other_films(one, dataclasses.replace(one, **change))
 
 
 def test_spread():

@@ -34,6 +34,13 @@ def test_half_and_all_elsewhere():
     assert subset_findings(("Odd",), 4) == ("Odd",)
 
 
+def test_half_is_taken_in_the_order_of_the_papers_versions():
+    available = ("Calcification", "Mass", "Nodule", "Effusion")
+    assert subset_findings(available, 4) == ("Mass", "Effusion")
+    assert subset_findings(("Calcification", "Odd", "Mass"), 4) == ("Mass",)
+    assert subset_findings(("Odd", "Calcification"), 4) == ("Calcification",)
+
+
 def test_other_spellings_are_known():
     names = ("Odd", "Nodule/Mass", "Pleural effusion", "Atelectasis")
     assert subset_findings(names, 4) == ("Pleural effusion", "Atelectasis")
@@ -42,6 +49,10 @@ def test_other_spellings_are_known():
 def test_only_findings_with_training_regions(tmp_path):
     data = write_data(tmp_path / "data")
     assert findings_with_regions(data) == FINDINGS
+    labels = data.labels.copy()
+    labels[:, 0] = 0  # a region alone makes no case
+    unlabelled = PreparedData(**{**vars(data), "labels": labels})
+    assert findings_with_regions(unlabelled) == FINDINGS[1:]
     splits = ["val"] * len(data.splits)
     none = PreparedData(**{**vars(data), "splits": tuple(splits)})
     with pytest.raises(DataError, match="no training image has a region"):

@@ -77,6 +77,22 @@ def test_the_papers_order_is_found_reversed_or_neither(value, low, high, said):
     assert any("The paper has best Dice 0.400 against 0.200" in each for each in sentences)
 
 
+@pytest.mark.parametrize(
+    ("value", "low", "high", "said"),
+    [
+        (-0.1, -0.15, -0.05, "the same order is found here"),
+        (0.1, 0.05, 0.15, "the opposite order is found here"),
+        (0.02, -0.05, 0.09, "neither confirmed nor refuted here, and a difference of -0.200 lies"),
+    ],
+)
+def test_an_order_in_which_the_paper_has_the_baseline_ahead(value, low, high, said):
+    one, other = result(published(DWARF, 0.2), [0.5]), result(published(GAIN, 0.4), [0.4])
+    sentences = verdict_sentences(
+        [one, other], [compared(one, other, Summary(value, low, high, seeds=1))]
+    )
+    assert any(said in sentence for sentence in sentences), sentences
+
+
 def test_without_published_numbers_no_order_is_claimed():
     one, other = result(DIRECT, [0.5]), result(published(GAIN, 0.2), [0.4])
     sentences = verdict_sentences(
@@ -87,7 +103,12 @@ def test_without_published_numbers_no_order_is_claimed():
 
 def test_overlapping_trainings_are_said():
     summary = Summary(0.1, 0.05, 0.15, seeds=2)
-    for own, words in (([0.5, 0.6], "no training of one is between"), ([0.3, 0.6], "overlap")):
+    for own, words in (
+        ([0.5, 0.6], "no training of one is between"),
+        ([0.1, 0.15], "no training of one is between"),
+        ([0.3, 0.6], "overlap"),
+        ([0.1, 0.3], "overlap"),
+    ):
         one, other = result(DWARF, own), result(GAIN, [0.2, 0.4])
         sentence = verdict_sentences([one, other], [compared(one, other, summary)])[0]
         assert words in sentence
@@ -96,12 +117,19 @@ def test_overlapping_trainings_are_said():
 
 @pytest.mark.parametrize(
     ("dice", "said"),
-    [(0.5, "intervals apart"), (0.32, "overlapping intervals"), (0.2, "Dice not above the train")],
+    [(0.5, "intervals apart"), (0.33, "overlapping intervals"), (0.2, "Dice not above the train")],
 )
 def test_the_train_prior_is_always_compared(dice, said):
     sentences = verdict_sentences([result(DWARF, [dice])], [])
     assert said in sentences[0]
     assert f"({dice:.3f} against 0.300)" in sentences[0]
+
+
+def test_one_training_or_an_unclear_difference_says_nothing_of_seeds():
+    for summary in (Summary(0.1, 0.05, 0.15, seeds=1), Summary(0.1, -0.05, 0.25, seeds=2)):
+        one, other = result(DWARF, [0.5, 0.6]), result(GAIN, [0.2, 0.4])
+        sentence = verdict_sentences([one, other], [compared(one, other, summary)])[0]
+        assert "training" not in sentence
 
 
 def test_what_is_better():

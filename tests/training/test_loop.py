@@ -664,6 +664,17 @@ def test_data_without_validation_images_are_refused(place, tmp_path, monkeypatch
     )
     with pytest.raises(DataError, match="val split"):
         train(configure(place), tmp_path / "run", report=quiet)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_test_split_that_is_not_there_cannot_be_watched(place, tmp_path, monkeypatch):
+    indices = PreparedData.indices
+    monkeypatch.setattr(
+        PreparedData, "indices", lambda self, split: indices(self, split)[: 9 * (split != "test")]
+    )
+    with pytest.raises(DataError, match="watch_test = true, but no image is in the test split"):
+        train(configure(place, ["watch_test=true"]), tmp_path / "run", report=quiet)
+    assert not (tmp_path / "run").exists()
 
 
 def test_progress_counts_every_step(place, tmp_path):

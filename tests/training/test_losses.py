@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import nn
 
@@ -83,6 +84,35 @@ def test_only_the_findings_of_the_step_are_erased():
     one = erase(images[[0]], attention[[0], 0], slope=6.0, threshold=0.4)
     expected = loss.model(one, [2]).logits.sigmoid().item()
     assert sums.mining.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_external_term_is_the_error_of_raw_attention_on_regions_that_are_on_the_film():
+    loss = make_loss(ObjectiveSettings(seg_weight=0, external_weight=1))
+    loss.eval()
+    generator = torch.Generator().manual_seed(8)
+    images, regions = (
+        torch.rand(3, *shape, generator=generator) for shape in ((16, 16), (3, 8, 8))
+    )
+    regions[2, 1] = 0.0  # moved off the film: nothing to compare with
+    sums = loss(images, (0, 1, 2), LABELS, regions, LABELS == 1)
+    attention = loss.model(images).extras["attention"]
+    expected = 0.0
+    for film, finding in ((0, 0), (0, 2)):
+        map_ = attention[film, finding]
+        map_ = (map_ - map_.min()) / (map_.max() - map_.min())
+        large = F.interpolate(map_[None, None], (8, 8), mode="bilinear", align_corners=False)[0, 0]
+        expected += (large - regions[film, finding]).square().mean().item()
+    assert sums.external.item() == pytest.approx(expected, rel=1e-5)
+    assert sums.mining.item() == 0
+
+
+def test_a_finding_keeps_its_weight_of_positives_whichever_others_a_step_trains():
+    loss = make_loss(ObjectiveSettings(seg_weight=0))
+    loss.eval()
+    loss.positive_weight.copy_(torch.tensor([2.0, 3.0, 7.0]))
+    _, whole = sums_of(loss)
+    alone = [sums_of(loss, findings=(index,))[1].label.item() for index in (2, 0, 1)]
+    assert sum(alone) == pytest.approx(whole.label.item(), rel=1e-5)
 
 
 def test_no_present_pair_mines_exactly_nothing():

@@ -162,7 +162,7 @@ def test_a_finding_without_a_region_to_learn_from_is_named(place, tmp_path):
 def test_data_without_pseudo_regions_are_refused_with_the_remedy(place, tmp_path, source):
     with pytest.raises(DataError, match=r"regions = .*`dwarf teachers --data .*data --out OUT`"):
         trained(place, "data", tmp_path / "run", [f"regions={source}"])
-    assert not (tmp_path / "run" / "model").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_option_is_the_setting(place, tmp_path):

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ import torch
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import CheckpointError, ConfigError
 from dwarf_cxr.training import teachers
+from dwarf_cxr.training.few_shot import keep_region_cases
 from dwarf_cxr.training.teachers import (
     TeacherSettings,
     build_net,
@@ -77,6 +80,39 @@ def test_each_net_learns_from_the_other_folds_alone(data, monkeypatch):
         assert marks == expected
     with pytest.raises(KeyError):
         result.out_of_fold(data, data.indices("val")[:1])
+
+
+def test_patients_with_a_region_are_spread_over_the_folds(data, monkeypatch):
+    monkeypatch.setattr(teachers, "train_net", lambda *rest: build_net())
+    few = keep_region_cases(data, 3, seed=1)
+    marked = {data.patient_ids[index] for index in marked_images(few, TEACHABLE, "train")}
+    assert len(marked) == 3
+    for seed in range(6):
+        # clinicians' regions count, whichever others are in force
+        result = cross_fit(
+            few.with_regions("pseudo"), TEACHABLE, TeacherSettings(size=16, seed=seed)
+        )
+        assert {result.fold_of[patient] for patient in marked} == {0, 1, 2}
+
+
+def test_a_net_of_other_settings_or_data_is_not_taken(data, tmp_path, monkeypatch):
+    trained = []
+    monkeypatch.setattr(teachers, "train_net", lambda *rest: trained.append(1) or build_net())
+    files = [tmp_path / f"{fold}.safetensors" for fold in range(2)]
+
+    def fit(of: PreparedData, **changed: int) -> int:
+        trained.clear()
+        settings = TeacherSettings(**{"folds": 2, "size": 16, **changed})
+        cross_fit(of, TEACHABLE, settings, files=files)
+        return len(trained)
+
+    assert fit(data) == 2
+    assert fit(data) == 0
+    assert fit(data, epochs=7) == 2
+    assert fit(data, seed=1) == 2
+    other = dataclasses.replace(data, fingerprint="0" * 64)
+    assert fit(other, seed=1) == 2
+    assert fit(other, seed=1) == 0
 
 
 class Marked(torch.nn.Module):

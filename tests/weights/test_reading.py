@@ -88,6 +88,7 @@ DAMAGE = {
     "page": (lambda _: b"\n<!DOCTYPE html><html>Sign in</html>", "web page"),
     "pointer": (lambda _: b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
     "noise": (lambda _: bytes(range(256)) * 9, "damaged"),
+    "text": (lambda _: b"epoch 4 loss 0.2\n" * 40, "no file that begins with b'epoch 4 loss'"),
 }
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float, Float32
 from dwarf_cxr import __version__
 from dwarf_cxr.data.harmonise import Agreement, agree, harmonise_data
 from dwarf_cxr.data.label_map import LabelMap, load_label_map
-from dwarf_cxr.data.splits import patient_hashes
+from dwarf_cxr.data.splits import patient_hashes, splits_sha256
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.detection.detections import Detector
 from dwarf_cxr.errors import CheckpointError, DataError
@@ -55,8 +55,8 @@ THRESHOLD_POLICY = (
     "largest F1, maps and prior by largest mean Dice; max_dice is an oracle"
 )
 ZERO_SHOT_POLICY = (
-    "the model was not trained; thresholds and prior are those that the splits of "
-    "`trained_on` give: scores by largest F1, maps and prior by largest mean Dice on its "
+    "the model was not trained on these data; thresholds and prior are those that the splits "
+    "of `trained_on` give: scores by largest F1, maps and prior by largest mean Dice on its "
     "validation split; max_dice is an oracle"
 )
 MERGED_POLICY = (
@@ -377,6 +377,20 @@ class _Collected:
         )
 
 
+def has_splits_of(card: ModelCard, data: PreparedData) -> bool:
+    """Whether the model was trained on these images in these splits, as prepared now or before.
+
+    Other labels, regions or texts make another data set of the same images, but no image moves.
+    """
+    if data.fingerprint == card.data_fingerprint:
+        return True
+    if splits_sha256(data.image_ids, data.splits) != card.splits_sha256:
+        return False
+    seen = np.flatnonzero(np.isin(data.splits, ("train", "val")))
+    patients = patient_hashes(data.patients_of, [data.patient_ids[index] for index in seen])
+    return bool(np.isin(patients, card.seen_patients).all())
+
+
 def refuse_seen_patients(card: ModelCard, data: PreparedData, split: str) -> None:
     """Stop where the model was trained on patients, or image files, of the split.
 
@@ -386,7 +400,7 @@ def refuse_seen_patients(card: ModelCard, data: PreparedData, split: str) -> Non
     Raises:
         DataError: says how many patients or files.
     """
-    if data.fingerprint == card.data_fingerprint:
+    if has_splits_of(card, data):
         return
     indices = data.indices(split)
     files = np.intersect1d(data.file_hashes[indices], card.seen_files)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from dwarf_cxr.data.label_map import LabelMap, load_label_map
 from dwarf_cxr.data.store import PreparedData
-from dwarf_cxr.errors import CheckpointError
+from dwarf_cxr.errors import CheckpointError, DataError
 from dwarf_cxr.evaluation.calibration import fit_card
+from dwarf_cxr.evaluation.evaluate import has_splits_of, refuse_seen_patients
 from dwarf_cxr.evaluation.references import mean_coverage
 from dwarf_cxr.findings import DESCRIPTIONS
 from dwarf_cxr.models.checkpoint import load_model
-from dwarf_cxr.models.outputs import Classifier, ZeroShotClassifier, method_of
+from dwarf_cxr.models.outputs import Classifier, ModelCard, ZeroShotClassifier, method_of
 from dwarf_cxr.progress import Report
 
 
@@ -51,9 +52,15 @@ def calibrated(
 ) -> ZeroShotClassifier:
     """`model` asked the findings of `data`, with thresholds and prior from its splits.
 
+    A model that was trained, by `dwarf pretrain` say, is judged on no film or patient of that.
+
     Raises:
         CheckpointError: the model wants images of another size.
+        DataError: it was trained on patients or films of the validation or test split.
     """
+    if model.card is not None:
+        for split in ("val", "test"):
+            refuse_seen_patients(model.card, data, split)
     if model.image_size != data.size:
         raise CheckpointError(
             f"the model wants images of {model.image_size} px, {data.folder} has {data.size} px; "
@@ -65,8 +72,29 @@ def calibrated(
         report("fitting thresholds on validation", 0, 1)
     outputs = asked.predict(data.pixels[val])
     prior = mean_coverage(data, data.indices("train"))
-    asked.card = fit_card(asked, data, outputs, prior, method=method, zero_shot=True)
+    asked.card = fit_card(
+        asked,
+        data,
+        outputs,
+        prior,
+        method=method,
+        zero_shot=model.card is None or not _trained_on(model.card, data),
+        started_from=model.card,
+    )
     return asked
+
+
+def _trained_on(card: ModelCard, data: PreparedData) -> bool:
+    """Whether weights learned from patients or films of the data, so that nothing is zero-shot."""
+    if card.zero_shot:
+        return False
+    if has_splits_of(card, data):
+        return True
+    try:
+        refuse_seen_patients(card, data, "train")
+    except DataError:
+        return True
+    return False
 
 
 def words_for(

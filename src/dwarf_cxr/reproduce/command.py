@@ -82,6 +82,8 @@ def reproduce(
     _refuse_repeated("--seeds", choices.seeds)
     places = places_of(data, out)
     trained_on = training_places(places) if recipe is TRANSFER else places
+    for place in trained_on:
+        plan_rows(recipe, place, choices)  # what is wrong with words or data comes before any work
     warnings = []
     if any(row.with_pseudo for row in recipe.rows):
         warnings += _teach(trained_on, choices, print_only, report)

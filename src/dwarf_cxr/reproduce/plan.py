@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dwarf_cxr.config import RunConfig, with_overrides
 from dwarf_cxr.data.store import DATASET_FILE, PreparedData
-from dwarf_cxr.errors import ConfigError
+from dwarf_cxr.errors import ConfigError, DataError
 from dwarf_cxr.methods import find_method
 from dwarf_cxr.reproduce.recipes import Recipe, Row
 from dwarf_cxr.reproduce.scales import Scale
@@ -111,10 +111,17 @@ def plan_rows(recipe: Recipe, place: DataPlace, choices: Choices) -> tuple[Plann
 
     Raises:
         ConfigError: an unknown or contradictory setting, several devices, or no row of that name.
-        DataError: no prepared data set, or one without regions to train on.
+        DataError: no prepared data set, or one without regions to train on, validation or test
+            images.
     """
     prepared = PreparedData.open(place.data)
     available = findings_with_regions(prepared)
+    for split in ("val", "test"):
+        if not len(prepared.indices(split)):
+            raise DataError(
+                f"{place.data}: no image is in the {split} split; a table needs one to choose by "
+                "and one to judge by: prepare the data with both"
+            )
     everything = subset_findings(available, 13)
     planned: dict[str, PlannedRow] = {}
     for row in recipe.rows:

@@ -29,11 +29,15 @@ def training_places(places: Sequence[DataPlace]) -> list[DataPlace]:
 
     Raises:
         ConfigError: fewer than two data sets.
-        DataError: none can be trained on, or two share no finding, or share patients or files.
+        DataError: none can be trained on, one has no test images, or two share no finding, or share
+            patients or files.
     """
     if len(places) < 2:
         raise ConfigError("transfer needs two data sets at least: give --data once for each")
     prepared = {place.data: PreparedData.open(place.data) for place in places}
+    for folder, data in prepared.items():
+        if not len(data.indices("test")):
+            raise DataError(f"{folder}: no image is in the test split, on which transfer judges")
     found = []
     for place in places:
         try:

@@ -52,9 +52,9 @@ from dwarf_cxr.training.optimisation import build_optimizer, rate_factor, set_ra
 from dwarf_cxr.training.schedules import active_findings
 from dwarf_cxr.training.state import (
     Progress,
-    claim_run,
     has_state,
     load_state,
+    refuse_other_run,
     save_state,
 )
 from dwarf_cxr.training.validation import validate
@@ -111,7 +111,7 @@ def train(config: RunConfig, out: Path, *, resume: bool = False, report: Report)
     lock = exclusive(out) if fabric.global_rank == 0 else contextlib.nullcontext()
     with lock:
         if fabric.global_rank == 0:
-            claim_run(config, out, resume=resume)
+            refuse_other_run(config, out, resume=resume)
         fabric.barrier()
         _train(fabric, config, out, resume, report)
 
@@ -129,6 +129,11 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
         if not len(indices):
             raise DataError(f"{config.data}: no image is in the {split} split; prepare it anew")
 
+    if settings.watch_test and not len(data.indices("test")):
+        raise DataError(
+            f"{config.data}: watch_test = true, but no image is in the test split; leave it out, "
+            "or prepare the data with one"
+        )
     _refuse_nothing_to_learn(data, train_indices)
     # teachers' regions, where they are asked for, only train: all that judges goes by `data`
     supervising = data.with_regions(objective.regions)
@@ -197,6 +202,8 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
             f"and {settings.accumulate} micro-batches; raise batch_size"
         )
     steps = settings.epochs * batches
+    if fabric.global_rank == 0 and not has_state(out):
+        save_config(config, out / "config.yaml")  # nothing is refused from here on
     writer = SummaryWriter(str(out / "tensorboard")) if fabric.global_rank == 0 else None
     interrupt = Interrupt()
     estimate = _Estimate(steps, progress.step)

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from dwarf_cxr.config import ReportAttentionSettings, RunConfig
+from dwarf_cxr.config import ReportAttentionSettings, RunConfig, save_config
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import CheckpointError, ConfigError, DataError
 from dwarf_cxr.evaluation.calibration import fit_card, seen_by_training
@@ -37,7 +37,7 @@ from dwarf_cxr.reports.neighbours import AttributeWords
 from dwarf_cxr.reports.parse import attribute_table
 from dwarf_cxr.reports.word_vectors import WordVectors, train_word_vectors
 from dwarf_cxr.training.optimisation import rate_factor, set_rates
-from dwarf_cxr.training.state import Progress, claim_run, has_state, load_state, save_state
+from dwarf_cxr.training.state import Progress, has_state, load_state, refuse_other_run, save_state
 
 HISTORY_COLUMNS = (
     "epoch",
@@ -141,7 +141,7 @@ def train_report_attention(
     for split in ("val", "test"):
         refuse_seen_patients(detector.card, data, split)
     with exclusive(out):
-        claim_run(config, out, resume=resume)
+        refuse_other_run(config, out, resume=resume)
         _train(config, data, detector, out, report)
 
 
@@ -172,9 +172,11 @@ def _train(
         lr=settings.lr,
         weight_decay=settings.weight_decay,
     )
-    progress = (
-        load_state(out / "last", model.attention, optimizer) if has_state(out) else Progress()
-    )
+    progress = Progress()
+    if has_state(out):
+        progress = load_state(out / "last", model.attention, optimizer)
+    else:
+        save_config(config, out / "config.yaml")  # nothing is refused from here on
     batches = -(-len(films["train"].attributes) // settings.batch_size)
     steps = settings.epochs * batches
     judge = _Judge(config, data, model, detector, with_text, report)

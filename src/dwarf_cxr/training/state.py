@@ -14,7 +14,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import nn
 
-from dwarf_cxr.config import RunConfig, differences, load_config, save_config
+from dwarf_cxr.config import RunConfig, differences, load_config
 from dwarf_cxr.errors import CheckpointError, ConfigError, DataError
 from dwarf_cxr.files import (
     atomic_folder,
@@ -46,8 +46,11 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def claim_run(config: RunConfig, out: Path, *, resume: bool) -> None:
-    """Make `out` the folder of the run that `config` fixes, or find that it is.
+def refuse_other_run(config: RunConfig, out: Path, *, resume: bool) -> None:
+    """Refuse a folder `out` that cannot be that of the run that `config` fixes.
+
+    The settings are written once all checks are passed (`save_config`), so that a refused training
+    leaves nothing behind.
 
     Raises:
         ConfigError: a data set or another run lies there, or the run to resume was another.
@@ -70,8 +73,6 @@ def claim_run(config: RunConfig, out: Path, *, resume: bool) -> None:
         raise ConfigError(
             f"{out}: a run is there already; add --resume to continue it, or choose another folder"
         )
-    else:
-        save_config(config, file)
 
 
 def has_state(out: Path) -> bool:

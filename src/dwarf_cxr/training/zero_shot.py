@@ -20,6 +20,8 @@ def write_zero_shot_run(config: RunConfig, out: Path, *, report: Report) -> None
 
     Raises:
         ConfigError: no initial model, or a run lies there already.
+        CheckpointError: the model wants images of another size.
+        DataError: it was trained on patients or films of the validation or test split.
     """
     if config.init is None:
         raise ConfigError(
@@ -46,7 +48,6 @@ def write_zero_shot_run(config: RunConfig, out: Path, *, report: Report) -> None
             f"{config.method} asks in words"
         )
     with exclusive(out):
-        save_config(config, out / "config.yaml")
         asked: ZeroShotClassifier = calibrated(
             model,
             data,
@@ -54,6 +55,7 @@ def write_zero_shot_run(config: RunConfig, out: Path, *, report: Report) -> None
             descriptions=settings.prompts == "description",
             report=report,
         )
+        save_config(config, out / "config.yaml")
         asked.save_pretrained(out / "model")
 
 

@@ -15,6 +15,8 @@ from dwarf_cxr.files import sha256_of
 
 PREFIXES = ("module.", "_orig_mod.")
 """What DataParallel and torch.compile put before every key, in any combination."""
+SAVED_BY_TORCH = (b"PK", b"\x80")
+"""How its files begin: a zip, or, before torch 1.6, a pickle."""
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 """The weights of a folder in Hugging Face layout, the first that is there."""
 
@@ -134,6 +136,11 @@ def _refuse_other_files(path: Path) -> None:
         )
     if start.startswith(b"version https://git-lfs"):
         raise CheckpointError(f"{path}: a Git LFS pointer, not the weights; run 'git lfs pull'")
+    if path.suffix != ".safetensors" and not start.startswith(SAVED_BY_TORCH):
+        raise CheckpointError(
+            f"{path}: damaged or no checkpoint: torch.save writes no file that begins with "
+            f"{start[:12]!r}; give the checkpoint itself, or download it again"
+        )
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
