@@ -22,6 +22,7 @@ from dwarf_cxr.config import (
     RunConfig,
     TrainingSettings,
     prompted,
+    save_config,
 )
 from dwarf_cxr.data.batches import RegionTargets, in_unit_range, load_batch
 from dwarf_cxr.data.store import PreparedData
