@@ -348,7 +348,13 @@ def test_without_reports_their_row_is_left_out_and_with_reports_it_waits(place, 
 
 
 def test_a_setting_is_for_the_rows_that_have_it(place, tmp_path):
-    words = (*place.related, "ham.width=24", "entropy_weight=0.3", "output_stride=8", "epochs=3")
+    words = (
+        *place.related,
+        "ham.width=24",
+        "class-attention.entropy_weight=0.3",
+        "output_stride=8",
+        "epochs=3",
+    )
     rows = planned(place, "related", tmp_path, assignments=words)
     named = {name: row.trainings[0].config.settings for name, row in rows.items()}
     assert named["ham"].model.width == named["ham-half"].model.width == 24
