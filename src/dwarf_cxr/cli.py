@@ -96,6 +96,7 @@ class PaperTable(enum.StrEnum):
     TRANSFER = "transfer"
     FEW_SHOT = "few-shot"
     ABLATIONS = "ablations"
+    RELATED = "related"
 
 
 class PaperScale(enum.StrEnum):
@@ -719,6 +720,20 @@ def reproduce(
         Optional[Path],  # noqa: UP045
         typer.Option(help="Start from a RUN or model folder; what table1's zero-shot rows ask."),
     ] = None,
+    reports: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option(
+            metavar="DATA",
+            help="related: prepared data whose films and texts train report-attention; repeatable.",
+        ),
+    ] = None,
+    corpus: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            metavar="FILE",
+            help="related: a text of further reports, one a line, for its word vectors.",
+        ),
+    ] = None,
     tiny: Annotated[bool, typer.Option("--tiny", help="The same as --scale tiny.")] = False,
     set_: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -751,6 +766,8 @@ def reproduce(
             seeds=_numbers(seeds),
             assignments=set_ or [],
             init=init,
+            reports=reports or (),
+            corpus=corpus,
             only=_names(only),
             print_only=print_only,
             command=shlex.join(["dwarf", *sys.argv[1:]]),

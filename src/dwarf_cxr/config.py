@@ -448,6 +448,15 @@ def with_overrides(
     return _validate(MethodSettings, values, "settings")
 
 
+def has_setting(settings: MethodSettings, key: str) -> bool:
+    """Whether `key` names one of the settings, as `with_overrides` takes it."""
+    try:
+        _locate(key, type(settings.model))
+    except ConfigError:
+        return False
+    return True
+
+
 def save_config(config: RunConfig, path: Path) -> None:
     """Write `config` as YAML, atomically."""
     write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))

@@ -14,7 +14,7 @@ from dwarf_cxr import cli
 from dwarf_cxr.config import differences, load_config, save_config, with_overrides
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import ConfigError, DataError, TrainingError
-from dwarf_cxr.files import read_json, write_json
+from dwarf_cxr.files import read_json, sha256_of, write_json
 from dwarf_cxr.methods import find_method
 from dwarf_cxr.models.checkpoint import save_model
 from dwarf_cxr.models.outputs import Origin
@@ -23,14 +23,21 @@ from dwarf_cxr.reproduce.command import places_of, reproduce
 from dwarf_cxr.reproduce.plan import Choices, PlannedRow, plan_rows
 from dwarf_cxr.reproduce.recipes import RECIPES, find_recipe
 from dwarf_cxr.reproduce.results import read_results
-from dwarf_cxr.reproduce.running import is_evaluated, is_finished
 from dwarf_cxr.reproduce.scales import find_scale
 from dwarf_cxr.reproduce.subsets import annotated_cases
 from dwarf_cxr.reproduce.teaching import teach_if_missing
+from dwarf_cxr.reproduce.trainings import is_evaluated, is_finished
 from dwarf_cxr.training.run import make_config
 from tests.tiny import FINDINGS, SIZE, WORDS, write_bert, write_data, write_vit
 
 TINY_MODEL = ("width=16", "layers=1", "attention_heads=2", "feedforward=24")
+
+SENTENCES = {
+    "Mass": "There is a focal opacity in the right middle lung.",
+    "Effusion": "Patchy consolidation of the left upper lobe.",
+    "Nodule": "Hazy infiltrate at the right base.",
+}
+"""Mass, Effusion and Nodule as a report says them."""
 
 
 class Place:
@@ -46,13 +53,25 @@ class Place:
         write_json(self.other / "dataset.json", dataset | {"name": "else", "patients_of": "else"})
         vit, bert = write_vit(folder / "vit"), write_bert(folder / "bert", WORDS)
         encoders = (f"image_encoder={vit}", f"text_encoder={bert}")
+        self.reported = folder / "reported"
+        write_data(self.reported, seed=6, train=15, texts=True, sentences=SENTENCES)
         self.assignments = (*encoders, "frozen_layers=0", "map_size=8", "accelerator=cpu")
 
     def words(self, table: str, *more: str) -> list[str]:
         words = ["reproduce", table, "--data", str(self.data), "--out", str(self.out)]
-        for assignment in self.assignments:
+        for assignment in self.related if table == "related" else self.assignments:
             words += ["--set", assignment]
+        if table == "related":
+            words += ["--reports", str(self.reported)]
         return [*words, "--tiny", *more]
+
+    @property
+    def related(self) -> list[str]:
+        """The same encoders for the prompted networks alone: the others are convolutional."""
+        return [
+            one if one == "accelerator=cpu" else f"vision-language.{one}"
+            for one in self.assignments
+        ]
 
     def run(self, table: str, *more: str) -> str:
         result = CliRunner().invoke(cli.app, self.words(table, *more), catch_exceptions=False)
@@ -284,6 +303,70 @@ def test_every_command_of_the_page_makes_the_same_configuration(place):
             assert config == training.config
 
 
+def test_report_attention_starts_from_the_detector_of_its_seed(place):
+    shown = place.run("related")
+    config = load_config(place.out / "runs" / "report-attention-0" / "config.yaml")
+    detector = place.out / "runs" / "retinanet-0"
+    assert config.init == str(detector)
+    assert config.init_sha256 == sha256_of(detector / "model" / "model.safetensors")
+    assert config.reports == (str(place.reported),)
+    assert f"--init {detector} --reports {place.reported}" in (
+        place.out / "related.html"
+    ).read_text(encoding="utf-8")
+    metrics = {
+        name: read_json(place.out / "runs" / f"{name}-0" / "eval-test" / "metrics.json")
+        for name in ("retinanet", "report-attention", "ham")
+    }
+    found = {(row["row"], row["protocol"], row["metric"]): row for row in records(place, "related")}
+    for name in ("retinanet", "report-attention"):
+        for key in ("recall_25", "ap_50", "image_hit_75"):
+            entry = metrics[name]["boxes"]["macro"][key]
+            row = found[name, "test", key]
+            assert float(row["value"]) == pytest.approx(entry["value"])
+            # the same draws of the same patients
+            assert float(row["low"]) == pytest.approx(entry["low"])
+            assert float(row["high"]) == pytest.approx(entry["high"])
+        assert ("ham", "test", "recall_25") not in found
+    lead = float(found["report-attention", "difference", "recall_25"]["value"])
+    recall = [
+        metrics[name]["boxes"]["macro"]["recall_25"]["value"] for name in metrics if name != "ham"
+    ]
+    assert lead == pytest.approx(recall[1] - recall[0])
+    ham = metrics["ham"]["macro"]["t_iou"]["value"]
+    assert float(found["ham", "test", "t_iou"]["value"]) == pytest.approx(ham)
+    assert "Boxes of the detectors" in shown
+
+
+def test_without_reports_their_row_is_left_out_and_with_reports_it_waits(place, tmp_path):
+    words = {"assignments": place.related, "only": ["class-attention", "report-attention"]}
+    shown = direct(place, "related", tmp_path, **words)
+    assert "report-attention is left out: give films with reports" in shown
+    shown = direct(place, "related", tmp_path, reports=[place.reported], **words)
+    assert "report-attention waits for finished trainings of retinanet" in shown
+    with pytest.raises(ConfigError, match="prompts has no such row; related has"):
+        direct(place, "prompts", tmp_path, reports=[place.reported])
+
+
+def test_a_setting_is_for_the_rows_that_have_it(place, tmp_path):
+    words = (
+        *place.related,
+        "ham.width=24",
+        "class-attention.entropy_weight=0.3",
+        "output_stride=8",
+        "epochs=3",
+    )
+    rows = planned(place, "related", tmp_path, assignments=words)
+    named = {name: row.trainings[0].config.settings for name, row in rows.items()}
+    assert named["ham"].model.width == named["ham-half"].model.width == 24
+    assert named["class-attention"].model.width == 16
+    assert named["ham"].model.output_stride == 8
+    assert named["class-attention"].objective.entropy_weight == 0.3
+    assert named["class-attention-plain"].objective.entropy_weight == 0
+    assert named["dwarf"].model.image_encoder.endswith("vit")
+    assert named["retinanet"].model.image_encoder == "efficientnet-lite0"
+    assert {one.training.epochs for one in named.values()} == {3}
+
+
 def test_the_starter_scale_is_plain_training_with_the_test_split_watched(place):
     (row,) = planned(
         place,
@@ -367,6 +450,8 @@ def test_another_training_in_the_folder_is_refused(place, tmp_path):
         ({"seeds": []}, "--seeds: none is given"),
         ({"assignments": ["devices=2"]}, "reproduce trains on one device"),
         ({"assignments": ["no=2"]}, "unknown setting 'no'"),
+        ({"assignments": ["output_stride=8"]}, "unknown setting 'output_stride'"),
+        ({"assignments": ["ham.width=8"]}, "prompts has no ham network"),
     ],
 )
 def test_bad_words_are_refused(place, tmp_path, words, said):

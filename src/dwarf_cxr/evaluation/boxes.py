@@ -166,14 +166,13 @@ class _Scored:
         return np.stack(columns, axis=1)
 
 
-def summarise_boxes(
+def box_samples(
     cases: Sequence[BoxCases], patient_ids: Sequence[str], *, draws: int, seed: int
-) -> tuple[list[dict[str, Estimate]], dict[str, Estimate]]:
-    """Estimates of each finding by metric, and macro means over the findings that are defined.
+) -> tuple[Float64[np.ndarray, "finding metric"], Float64[np.ndarray, "draw finding metric"]]:
+    """All METRICS of each finding, on the films as they are and in every draw of patients.
 
     Args:
-        patient_ids: of all films of the split; the bootstrap draws from these patients, the same
-            for every finding.
+        patient_ids: of all films of the split, as in `summarise_boxes`.
     """
     scored = [_Scored(one, patient_ids) for one in cases]
     patients = int(patient_codes(tuple(patient_ids)).max(initial=-1)) + 1
@@ -187,7 +186,20 @@ def summarise_boxes(
             ),
         ]
     )
-    counted = [_counted(one) for one in scored]
+    return points, samples
+
+
+def summarise_boxes(
+    cases: Sequence[BoxCases], patient_ids: Sequence[str], *, draws: int, seed: int
+) -> tuple[list[dict[str, Estimate]], dict[str, Estimate]]:
+    """Estimates of each finding by metric, and macro means over the findings that are defined.
+
+    Args:
+        patient_ids: of all films of the split; the bootstrap draws from these patients, the same
+            for every finding.
+    """
+    points, samples = box_samples(cases, patient_ids, draws=draws, seed=seed)
+    counted = [_counted(one) for one in cases]
     findings = [
         {
             metric: interval(
@@ -209,12 +221,13 @@ def summarise_boxes(
     return findings, macro
 
 
-def _counted(scored: _Scored) -> dict[str, int]:
+def _counted(cases: BoxCases) -> dict[str, int]:
     """What each metric is a share of: true boxes, films with one, or films."""
+    truths = [len(boxes) for boxes in cases.truths]
     counts = {
-        "recall": int(scored.truths.sum()),
-        "image_hit": int((scored.truths > 0).sum()),
-        "ap": len(scored.truths),
+        "recall": sum(truths),
+        "image_hit": sum(number > 0 for number in truths),
+        "ap": len(truths),
     }
     return {
         metric: next(count for name, count in counts.items() if metric.startswith(name))

@@ -1,5 +1,6 @@
 """A detector's own boxes on a split: boxes.csv and the block `boxes` of metrics.json."""
 
+import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from jaxtyping import Float32, Int64
 from dwarf_cxr.data.geometry import bounding_box
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.detection.detections import Detections, Detector
+from dwarf_cxr.errors import DataError
 from dwarf_cxr.evaluation.boxes import BoxCases, summarise_boxes
 from dwarf_cxr.files import write_csv
 from dwarf_cxr.progress import Report
@@ -70,6 +72,39 @@ def evaluate_detections(
         },
         "macro": {metric: estimate.to_json() for metric, estimate in macro.items()},
     }
+
+
+def read_box_cases(
+    path: Path, data: PreparedData, split: str, findings: Sequence[str]
+) -> list[BoxCases]:
+    """The boxes of a boxes.csv against those of the data, for each of `findings`.
+
+    Raises:
+        DataError: not such a file, or boxes of images that are not in the split.
+    """
+    indices = data.indices(split)
+    rows_of = {data.image_ids[index]: row for row, index in enumerate(indices)}
+    found: dict[tuple[str, int], list[tuple[float, ...]]] = {}
+    with path.open(encoding="utf-8", newline="") as stream:
+        for line in csv.DictReader(stream):
+            try:
+                place = line["finding"], rows_of[line["image_id"]]
+                values = tuple(float(line[column]) for column in COLUMNS[2:])
+            except (KeyError, TypeError, ValueError):
+                raise DataError(
+                    f"{path}: a line is no box of a film of split {split!r} of {data.folder}; "
+                    "evaluate the run again"
+                ) from None
+            found.setdefault(place, []).append(values)
+    cases = []
+    for name in findings:
+        tables = [
+            np.array(found.get((name, row), []), dtype=np.float32).reshape(-1, 5)
+            for row in range(len(indices))
+        ]
+        own = [(table[:, :4], table[:, 4]) for table in tables]
+        cases.append(_cases_of(data, indices, name, own))
+    return cases
 
 
 def _of_findings(

@@ -5,15 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dwarf_cxr.data.store import DATASET_FILE, PreparedData
-from dwarf_cxr.errors import ConfigError
+from dwarf_cxr.errors import ConfigError, DataError
 from dwarf_cxr.files import write_text
 from dwarf_cxr.progress import Report
 from dwarf_cxr.reproduce.figures import epoch_curves, few_shot_curves
 from dwarf_cxr.reproduce.page import Block, Chart, render_page
-from dwarf_cxr.reproduce.plan import Choices, DataPlace, plan_rows
+from dwarf_cxr.reproduce.plan import Choices, DataPlace, PlannedRow, plan_rows
 from dwarf_cxr.reproduce.recipes import (
     FEW_SHOT,
     FIGURE_3,
+    RELATED,
     TABLE_1,
     TABLE_4,
     TEACHERS,
@@ -36,6 +37,7 @@ from dwarf_cxr.reproduce.tables import (
 from dwarf_cxr.reproduce.teaching import teach_if_missing, teacher_table
 from dwarf_cxr.reproduce.transfer import evaluate_elsewhere, training_places, transfer_tables
 from dwarf_cxr.reproduce.verdict import cautions, verdict_sentences
+from dwarf_cxr.training.report_attention import read_corpus
 
 
 def reproduce(
@@ -47,6 +49,8 @@ def reproduce(
     seeds: Sequence[int] | None = None,
     assignments: Sequence[str] = (),
     init: Path | None = None,
+    reports: Sequence[Path] = (),
+    corpus: Path | None = None,
     only: Sequence[str] | None = None,
     print_only: bool = False,
     command: str,
@@ -57,7 +61,10 @@ def reproduce(
     Args:
         seeds: by default those of the scale.
         assignments: `--set` of the user.
-        init: a run or model folder that trainings start from and that zero-shot rows ask.
+        init: a run or model folder that vision-language trainings start from and that zero-shot
+            rows ask.
+        reports: prepared data whose films and texts train `report-attention`.
+        corpus: a file of further reports for its word vectors.
         only: names of rows; the others are left out.
         print_only: train nothing, and show what is trained.
         command: the words of the whole command, for the page.
@@ -77,6 +84,8 @@ def reproduce(
         seeds=tuple(size.seeds if seeds is None else seeds),
         assignments=tuple(assignments),
         init=init,
+        reports=tuple(reports),
+        corpus=corpus,
         only=None if only is None else tuple(only),
     )
     _refuse_repeated("--seeds", choices.seeds)
@@ -84,6 +93,7 @@ def reproduce(
     trained_on = training_places(places) if recipe is TRANSFER else places
     for place in trained_on:
         plan_rows(recipe, place, choices)  # what is wrong with words or data comes before any work
+    _refuse_unfit_reports(recipe, places, choices)
     warnings = []
     if any(row.with_pseudo for row in recipe.rows):
         warnings += _teach(trained_on, choices, print_only, report)
@@ -92,13 +102,20 @@ def reproduce(
             "The zero-shot rows are left out: give the weights that they ask with --init FOLDER, a "
             "model that `dwarf weights import` wrote."
         )
-    planned = [plan_rows(recipe, place, choices) for place in trained_on]
-    for rows in planned:
-        run = evaluate_finished if print_only else run_missing
+    run = evaluate_finished if print_only else run_missing
+    planned = []
+    for place in trained_on:
+        rows = plan_rows(recipe, place, choices)
         run(rows, draws=size.draws, report=report)
+        if any(row.start for row in recipe.rows):
+            # now there is what they start from
+            rows = plan_rows(recipe, place, choices)
+            run(rows, draws=size.draws, report=report)
         if recipe is TRANSFER:
             evaluate_elsewhere(rows, places, draws=size.draws, report=report)
-    results = [read_results(rows, draws=size.draws) for rows in planned]
+        planned.append(rows)
+    warnings += _not_started(recipe, planned, choices)
+    results = [read_results(rows, draws=size.draws, columns=recipe.columns) for rows in planned]
     if not any(results):
         raise ConfigError(
             f"{out}: no row of {recipe.name} is trained to its end; leave out --print-only to train"
@@ -161,6 +178,48 @@ def _teach(
     if not untaught:
         return []
     return [f"No teachers yet ({', '.join(untaught)}): rows on their regions are left out."]
+
+
+def _refuse_unfit_reports(recipe: Recipe, places: Sequence[DataPlace], choices: Choices) -> None:
+    """Before hours of training."""
+    if not any(row.start for row in recipe.rows):
+        if choices.reports or choices.corpus is not None:
+            raise ConfigError(
+                f"--reports and --corpus train report-attention, and {recipe.name} has no such "
+                f"row; {RELATED.name} has"
+            )
+        return
+    read_corpus(choices.corpus)
+    for folder in choices.reports:
+        reported = PreparedData.open(folder)
+        for place in places:
+            size = PreparedData.open(place.data).size
+            if reported.size != size:
+                raise DataError(
+                    f"--reports {folder}: images of {reported.size} px, {place.data} has {size}; "
+                    f"prepare the reports with --size {size}"
+                )
+
+
+def _not_started(
+    recipe: Recipe, planned: Sequence[Sequence[PlannedRow]], choices: Choices
+) -> list[str]:
+    """What is said of the rows that start from others' trainings and could not."""
+    found = []
+    for row in recipe.rows:
+        if row.start is None or (choices.only is not None and row.name not in choices.only):
+            continue
+        if not choices.reports:
+            found.append(
+                f"{row.name} is left out: give films with reports, prepared data with texts, with "
+                "--reports DATA."
+            )
+        elif any(
+            len(next((one.trainings for one in rows if one.row is row), ())) < len(choices.seeds)
+            for rows in planned
+        ):
+            found.append(f"{row.name} waits for finished trainings of {row.start}.")
+    return found
 
 
 def _refuse_repeated(what: str, values: Sequence[object]) -> None:

@@ -1,17 +1,17 @@
 """From a recipe to trainings: findings of this data, settings, folder and command of each."""
 
-import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dwarf_cxr.config import RunConfig, with_overrides
+from dwarf_cxr.config import MODEL_KINDS, MethodSettings, has_setting, with_overrides
 from dwarf_cxr.data.store import DATASET_FILE, PreparedData
 from dwarf_cxr.errors import ConfigError, DataError
 from dwarf_cxr.methods import find_method
 from dwarf_cxr.reproduce.recipes import Recipe, Row
 from dwarf_cxr.reproduce.scales import Scale
 from dwarf_cxr.reproduce.subsets import annotated_cases, findings_with_regions, subset_findings
+from dwarf_cxr.reproduce.trainings import Training, is_finished
 from dwarf_cxr.training.run import make_config
 
 
@@ -33,50 +33,16 @@ class Choices:
     scale: Scale
     seeds: tuple[int, ...]
     assignments: tuple[str, ...] = ()
-    """`--set`, for all rows; what a row is about stays as the row says."""
+    """`--set`, for all rows whose network has the setting, or with the kind of network in front
+    (`ham.width=64`) for those of that kind; what a row is about stays as the row says."""
     init: Path | None = None
-    """The model that trainings start from and that zero-shot rows ask."""
+    """The model that vision-language trainings start from and that zero-shot rows ask."""
+    reports: tuple[Path, ...] = ()
+    """Prepared data whose films and texts train `report-attention`."""
+    corpus: Path | None = None
+    """A file of further reports for its word vectors."""
     only: tuple[str, ...] | None = None
     """Names of rows, as `PlannedRow.name` or `Row.name` has them."""
-
-
-@dataclass(frozen=True)
-class Training:
-    """One run of a row: what it is, where it lies, and how a user would start it."""
-
-    folder: Path
-    config: RunConfig
-    assignments: tuple[str, ...]
-
-    @property
-    def command(self) -> str:
-        """The command line that does the same."""
-        config = self.config
-        words = ["dwarf", "train", config.method, "--data", config.data, "--out", str(self.folder)]
-        words += ["--findings", ",".join(config.findings), "--seed", str(config.seed)]
-        if not self.zero_shot:
-            words += ["--epochs", str(config.settings.training.epochs)]
-        if config.init is not None:
-            words += ["--init", config.init]
-        for assignment in self.assignments:
-            words += ["--set", assignment]
-        return shlex.join(words)
-
-    @property
-    def zero_shot(self) -> bool:
-        """Whether nothing is trained: a model is asked, and calibrated on the data."""
-        return find_method(self.config.method).zero_shot
-
-    @property
-    def evaluation(self) -> Path:
-        """Where it is evaluated on the test split of its data."""
-        return self.folder / "eval-test"
-
-    @property
-    def evaluate_command(self) -> str:
-        """The command line that evaluates it."""
-        words = ["dwarf", "evaluate", str(self.folder), "--data", self.config.data]
-        return shlex.join(words)
 
 
 @dataclass(frozen=True)
@@ -106,8 +72,9 @@ def plan_rows(recipe: Recipe, place: DataPlace, choices: Choices) -> tuple[Plann
 
     Left out are rows that come out as another one of the same name (on a data set without the
     paper's 13 findings, its versions with 7 and 13 are the same), rows of more annotated cases than
-    there are, zero-shot rows without an initial model, and rows on teachers' regions as long as
-    there are none.
+    there are, zero-shot rows without an initial model, rows on teachers' regions as long as there
+    are none, and rows that start from another row's trainings as far as these are not finished, or
+    without reports.
 
     Raises:
         ConfigError: an unknown or contradictory setting, several devices, or no row of that name.
@@ -123,6 +90,8 @@ def plan_rows(recipe: Recipe, place: DataPlace, choices: Choices) -> tuple[Plann
                 "and one to judge by: prepare the data with both"
             )
     everything = subset_findings(available, 13)
+    _refuse_unaddressed(recipe, choices.assignments)
+    every = [find_method(row.method).settings for row in recipe.rows]
     planned: dict[str, PlannedRow] = {}
     for row in recipe.rows:
         data = place.pseudo if row.with_pseudo else place.data
@@ -131,7 +100,17 @@ def plan_rows(recipe: Recipe, place: DataPlace, choices: Choices) -> tuple[Plann
             continue
         findings = subset_findings(available, row.subset)
         name = _run_name(row.name, findings, everything)
-        trainings = _trainings(row, name, findings, data, place.runs, choices)
+        assignments = tuple(
+            _addressed(choices.assignments, find_method(row.method).settings, every)
+        )
+        ready = replace(choices, assignments=assignments)
+        if row.start is None:
+            trainings = _trainings(row, name, findings, data, place.runs, ready)
+        else:
+            starts = planned[_run_name(row.start, findings, everything)].trainings
+            trainings = _started(row, name, findings, data, place.runs, ready, starts)
+        if not trainings:
+            continue
         cases = trainings[0].config.settings.objective.region_cases
         if cases is not None and cases >= annotated_cases(prepared, findings):
             continue
@@ -184,10 +163,12 @@ def _trainings(
         config = make_config(row.method, data, findings=findings, seed=seed, init=choices.init)
         return (Training(runs / f"{name}-{seed}", config, ()),)
     scale = choices.scale
-    own = scale.changes_for(row.method, len(findings), initial=choices.init is not None)
+    init = choices.init if method.settings.model.kind == "vision-language" else None
+    own = scale.changes_for(row.method, len(findings), initial=init is not None)
     shared = (*own, *choices.assignments)
     # the user's own `--set epochs=…` is what a row's factor multiplies
-    base = with_overrides(method.settings, None, [f"epochs={scale.epochs}", *shared]).training
+    epochs = f"epochs={scale.epochs_for(row.method)}"
+    base = with_overrides(method.settings, None, [epochs, *shared]).training
     if base.devices != 1:
         raise ConfigError(
             f"--set devices={base.devices}: reproduce trains on one device; train the rows with "
@@ -199,10 +180,74 @@ def _trainings(
         data,
         findings=findings,
         epochs=base.epochs * row.epochs,
-        init=choices.init,
+        init=init,
         assignments=every,
     )
     return tuple(
         Training(runs / f"{name}-{seed}", config.model_copy(update={"seed": seed}), every)
         for seed in choices.seeds
     )
+
+
+def _started(
+    row: Row,
+    name: str,
+    findings: tuple[str, ...],
+    data: Path,
+    runs: Path,
+    choices: Choices,
+    starts: Sequence[Training],
+) -> tuple[Training, ...]:
+    """A training from each finished one of `starts`, with its seed."""
+    if not choices.reports:
+        return ()
+    method, scale = find_method(row.method), choices.scale
+    own = scale.changes_for(row.method, len(findings))
+    every = (*own, *choices.assignments, *row.changes)
+    epochs = f"epochs={scale.epochs_for(row.method)}"
+    planned = with_overrides(method.settings, None, [epochs, *every]).training.epochs * row.epochs
+    return tuple(
+        Training(
+            runs / f"{name}-{start.config.seed}",
+            make_config(
+                row.method,
+                data,
+                findings=findings,
+                epochs=planned,
+                seed=start.config.seed,
+                init=start.folder,
+                reports=choices.reports,
+                corpus=choices.corpus,
+                assignments=every,
+            ),
+            every,
+        )
+        for start in starts
+        # an unfinished model may still be replaced by a better epoch's
+        if is_finished(start)
+    )
+
+
+def _addressed(
+    assignments: Sequence[str], settings: MethodSettings, every: Sequence[MethodSettings]
+) -> Iterator[str]:
+    """The assignments that are for a row of these settings, among rows of `every` settings."""
+    for assignment in assignments:
+        key, separator, value = assignment.partition("=")
+        kind, _, name = key.partition(".")
+        if kind in MODEL_KINDS:
+            if kind == settings.model.kind:
+                yield f"{name}{separator}{value}"
+        elif has_setting(settings, key) or not any(has_setting(one, key) for one in every):
+            yield assignment
+
+
+def _refuse_unaddressed(recipe: Recipe, assignments: Sequence[str]) -> None:
+    kinds = dict.fromkeys(find_method(row.method).settings.model.kind for row in recipe.rows)
+    for assignment in assignments:
+        kind = assignment.partition("=")[0].partition(".")[0]
+        if kind in MODEL_KINDS and kind not in kinds:
+            raise ConfigError(
+                f"--set {assignment}: {recipe.name} has no {kind} network; its networks are "
+                f"{', '.join(kinds)}"
+            )

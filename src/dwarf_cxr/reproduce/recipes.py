@@ -8,6 +8,7 @@ the one that docs/methods.md names; `note` says what the other text has.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from dwarf_cxr.reproduce.metrics import METRICS, RELATED_METRICS, Metric
 from dwarf_cxr.reproduce.subsets import Subset
 
 
@@ -53,6 +54,8 @@ class Row:
     """The rows that it is compared with, in the same draws of patients."""
     with_pseudo: bool = False
     """Trained on OUT/pseudo, the data with the regions that `dwarf teachers` draws."""
+    start: str | None = None
+    """The row whose run of the same seed it starts from; it also needs reports."""
     published: tuple[Published, ...] = ()
 
 
@@ -67,6 +70,8 @@ class Recipe:
     rows: tuple[Row, ...]
     cautions: tuple[str, ...] = field(default=())
     """What a reader must know of the comparison."""
+    columns: tuple[Metric, ...] = METRICS
+    """Of the tables of results and differences."""
 
 
 CLASSIFIER = Row("classifier", "Labels only", "classifier")
@@ -495,6 +500,80 @@ TRANSFER = Recipe(
     ),
 )
 
+
+def _sriker(auc: float) -> tuple[Published, ...]:
+    source = "Sriker et al., ISBI 2022, mean AUC of 14 findings"
+    return (Published(source, Numbers(auc=auc), data="NIH ChestX-ray14"),)
+
+
+RELATED = Recipe(
+    name="related",
+    title="Related systems, on the same films",
+    question="How do class-based attention, HAM, a detector and its attention to reports compare "
+    "with DWARF, GAIN and labels alone, and each with the baselines of its own paper?",
+    rows=(
+        CLASSIFIER,
+        replace(GAIN, against=("classifier",)),
+        replace(DWARF, against=("gain",)),
+        Row(
+            "class-attention-plain",
+            "Convolutional network, no attention",
+            "class-attention",
+            ("attention=none", "entropy_weight=0"),
+            against=("classifier",),
+            published=_sriker(0.794),
+        ),
+        Row(
+            "class-attention-image",
+            "One attention for all findings",
+            "class-attention",
+            ("attention=image", "entropy_weight=0"),
+            against=("class-attention-plain",),
+            published=_sriker(0.812),
+        ),
+        Row(
+            "class-attention",
+            "Class-based attention",
+            "class-attention",
+            against=("class-attention-image", "class-attention-plain", "classifier"),
+            published=_sriker(0.823),
+        ),
+        Row(
+            "ham-labels",
+            "HAM, labels only",
+            "ham",
+            ("box_weight=0",),
+            against=("classifier",),
+        ),
+        Row(
+            "ham-half",
+            "HAM, regions of half of the films",
+            "ham",
+            ("region_share=0.5",),
+            against=("ham-labels",),
+        ),
+        Row("ham", "HAM", "ham", against=("ham-labels", "ham-half", "gain")),
+        Row("retinanet", "RetinaNet", "retinanet", against=("gain",)),
+        Row(
+            "report-attention",
+            "Attention to reports over RetinaNet's regions",
+            "report-attention",
+            against=("retinanet",),
+            start="retinanet",
+        ),
+    ),
+    cautions=(
+        "The rows are given different supervision: labels alone (classifier, class-attention, "
+        "HAM without regions), labels and regions (GAIN, DWARF, HAM), regions and absent labels "
+        "(RetinaNet), and reports of other films on top of it. Networks differ too: GAIN, DWARF "
+        "and the classifier are vision-language, the others convolutional.",
+        "RetinaNet's map is made of its boxes, and its score is that of its best box.",
+        "Sriker et al. train on all of NIH ChestX-ray14 at its full number of findings; which "
+        "epoch their numbers are of is not said.",
+    ),
+    columns=RELATED_METRICS,
+)
+
 RECIPES: tuple[Recipe, ...] = (
     TABLE_1,
     TABLE_2,
@@ -506,6 +585,7 @@ RECIPES: tuple[Recipe, ...] = (
     TRANSFER,
     FEW_SHOT,
     ABLATIONS,
+    RELATED,
 )
 
 

@@ -1,17 +1,22 @@
 """What the evaluated runs of a table say: honest values, paper-style oracles, references."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
 
-from dwarf_cxr.evaluation.cases import DICE_LOST, Cases, read_cases
+from dwarf_cxr.data.store import PreparedData
+from dwarf_cxr.evaluation.boxes import METRICS as BOX_KEYS
+from dwarf_cxr.evaluation.boxes import box_samples
+from dwarf_cxr.evaluation.cases import Cases, read_cases
+from dwarf_cxr.evaluation.detections import read_box_cases
 from dwarf_cxr.files import read_json
-from dwarf_cxr.reproduce.plan import PlannedRow, Training
-from dwarf_cxr.reproduce.running import history, is_evaluated
+from dwarf_cxr.reproduce.metrics import BOX_METRICS, METRICS, Metric
+from dwarf_cxr.reproduce.plan import PlannedRow
 from dwarf_cxr.reproduce.statistics import (
+    BOOTSTRAP_SEED,
     SeedMean,
     Summary,
     paired_difference,
@@ -19,25 +24,8 @@ from dwarf_cxr.reproduce.statistics import (
     seed_mean,
     spread,
 )
+from dwarf_cxr.reproduce.trainings import Training, history, is_evaluated
 
-
-class Metric(NamedTuple):
-    """A column of the honest table."""
-
-    key: str
-    label: str
-    note: str
-
-
-METRICS = (
-    Metric("auc", "AUC", "area under the ROC curve"),
-    Metric("f1", "F1", "at the score threshold from validation"),
-    Metric("mcc", "MCC", "at the score threshold from validation"),
-    Metric("dice", "Dice", "at the map threshold from validation"),
-    Metric("max_dice", "Max Dice", "oracle over thresholds, film by film: never reached in use"),
-    Metric("hit_rate", "Hit rate", "the map's peak lies in the region"),
-    Metric(DICE_LOST, "Dice lost", "when the maps are put on other films with the finding"),
-)
 ORACLES = (
     Metric("auc", "AUC", "best of the evaluated epochs on test"),
     Metric("f1", "F1", "the kept epoch, at the thresholds with the largest MCC on test"),
@@ -64,6 +52,10 @@ class RowResult:
     validation: Mapping[str, Summary]
     minutes: float
     """Mean time of a training."""
+    columns: tuple[Metric, ...] = METRICS
+    """What the tables show of it; all of them are in `means`."""
+    boxes: Mapping[str, SeedMean] = field(default_factory=dict)
+    """By the keys of BOX_METRICS, where the trainings are of a detector."""
 
     @property
     def name(self) -> str:
@@ -78,6 +70,10 @@ class RowResult:
     def honest(self, metric: str) -> Summary:
         """Test value at the epoch and thresholds that validation chose."""
         return self.means[metric].summary()
+
+    def box(self, metric: str) -> Summary:
+        """The same of the detector's own boxes."""
+        return self.boxes[metric].summary()
 
     def reference(self, name: str, metric: str) -> Summary:
         """A reference's value: the mean over trainings; the interval is the first training's."""
@@ -94,13 +90,15 @@ class RowResult:
         return Summary(mean.value, low + moved, high + moved, mean.sd, mean.seeds)
 
 
-def read_results(rows: Sequence[PlannedRow], *, draws: int) -> tuple[RowResult, ...]:
+def read_results(
+    rows: Sequence[PlannedRow], *, draws: int, columns: tuple[Metric, ...] = METRICS
+) -> tuple[RowResult, ...]:
     """The rows of which at least one training is evaluated."""
     results = []
     for row in rows:
         done = tuple(training for training in row.trainings if is_evaluated(training))
         if done:
-            results.append(_read_result(row, done, draws))
+            results.append(_read_result(row, done, draws, columns))
     return tuple(results)
 
 
@@ -123,7 +121,14 @@ def curves(training: Training) -> dict[str, Float64[np.ndarray, "row"]]:
     }
 
 
-def _read_result(row: PlannedRow, done: tuple[Training, ...], draws: int) -> RowResult:
+def box_difference(result: RowResult, baseline: RowResult, metric: str) -> Summary:
+    """The same of the boxes of two detectors."""
+    return paired_difference(baseline.boxes[metric], result.boxes[metric])
+
+
+def _read_result(
+    row: PlannedRow, done: tuple[Training, ...], draws: int, columns: tuple[Metric, ...]
+) -> RowResult:
     cases = tuple(read_cases(training.evaluation / "cases.csv") for training in done)
     kept = [_kept_epoch(training) for training in done]
     drawn = [curves(training) for training in done]
@@ -140,7 +145,7 @@ def _read_result(row: PlannedRow, done: tuple[Training, ...], draws: int) -> Row
         trainings=done,
         cases=cases,
         metrics=metrics,
-        means={one.key: seed_mean(cases, one.key, draws=draws) for one in METRICS},
+        means={one.key: seed_mean(cases, one.key, draws=draws) for one in columns},
         oracle={
             "auc": spread(best_auc),
             "f1": spread([_oracle(one, "f1") for one in metrics]),
@@ -152,7 +157,38 @@ def _read_result(row: PlannedRow, done: tuple[Training, ...], draws: int) -> Row
             for name in VALIDATION
         },
         minutes=float(np.mean(seconds)) / 60 if seconds else 0.0,
+        columns=columns,
+        boxes=_box_means(row, done, draws),
     )
+
+
+def _box_means(row: PlannedRow, done: tuple[Training, ...], draws: int) -> dict[str, SeedMean]:
+    """The trainings' boxes in the same draws of patients as all else."""
+    files = [training.evaluation / "boxes.csv" for training in done]
+    if not all(file.is_file() for file in files):
+        return {}
+    data = PreparedData.open(row.data)
+    patients = [data.patient_ids[index] for index in data.indices("test")]
+    points, samples = zip(
+        *(
+            box_samples(
+                read_box_cases(file, data, "test", row.findings),
+                patients,
+                draws=draws,
+                seed=BOOTSTRAP_SEED,
+            )
+            for file in files
+        ),
+        strict=True,
+    )
+    together = np.mean(samples, axis=0)
+    places = {metric.key: BOX_KEYS.index(metric.key) for metric in BOX_METRICS}
+    return {
+        key: SeedMean(
+            row.findings, np.stack([each[:, place] for each in points]), together[:, :, place]
+        )
+        for key, place in places.items()
+    }
 
 
 def _kept_epoch(training: Training) -> dict[str, str]:

@@ -4,19 +4,19 @@ Trainings run in this process, one after the other: the loop answers SIGTERM and
 its state, and the next call continues there.
 """
 
-import csv
 import itertools
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from dwarf_cxr.config import differences, load_config
-from dwarf_cxr.errors import ConfigError, DataError, TrainingError
+from dwarf_cxr.config import ReportAttentionSettings, differences, load_config
+from dwarf_cxr.errors import ConfigError, TrainingError
 from dwarf_cxr.evaluation.run import evaluate_run
-from dwarf_cxr.files import read_json, recover_folder
 from dwarf_cxr.progress import Report
-from dwarf_cxr.reproduce.plan import PlannedRow, Training
+from dwarf_cxr.reproduce.plan import PlannedRow
+from dwarf_cxr.reproduce.trainings import Training, is_evaluated, is_finished
 from dwarf_cxr.training.loop import train
+from dwarf_cxr.training.report_attention import train_report_attention
 from dwarf_cxr.training.zero_shot import write_zero_shot_run
 
 
@@ -41,16 +41,23 @@ def run_missing(rows: Sequence[PlannedRow], *, draws: int, report: Report) -> No
             command = training.command + (" --resume" if resume else "")
             report(command, number, len(trainings))
             try:
-                if training.zero_shot:
-                    write_zero_shot_run(training.config, training.folder, report=_of(name, report))
-                else:
-                    train(training.config, training.folder, resume=resume, report=_of(name, report))
+                _train(training, resume, _of(name, report))
             except TrainingError as fault:
                 raise TrainingError(
                     f"{fault}. `dwarf reproduce` with the same words continues there"
                 ) from None
         evaluate_if_missing(training, draws=draws, report=report)
         report(f"{name}: done", number + 1, len(trainings))
+
+
+def _train(training: Training, resume: bool, report: Report) -> None:
+    config, out = training.config, training.folder
+    if training.zero_shot:
+        write_zero_shot_run(config, out, report=report)
+    elif isinstance(config.settings.model, ReportAttentionSettings):
+        train_report_attention(config, out, resume=resume, report=report)
+    else:
+        train(config, out, resume=resume, report=report)
 
 
 def evaluate_finished(rows: Sequence[PlannedRow], *, draws: int, report: Report) -> None:
@@ -79,28 +86,6 @@ def refuse_other(training: Training) -> None:
         )
 
 
-def is_finished(training: Training) -> bool:
-    """Whether the run has its last epoch and a model."""
-    recover_folder(training.folder / "model")
-    if training.zero_shot:
-        return (training.folder / "model").is_dir()
-    epochs = [int(float(row["epoch"])) for row in history(training.folder)]
-    last = training.config.settings.training.epochs
-    return bool(epochs) and epochs[-1] == last and (training.folder / "model").is_dir()
-
-
-def is_evaluated(training: Training) -> bool:
-    """Whether the run is finished and its evaluation there, on the data that it was trained on."""
-    file = training.evaluation / "metrics.json"
-    if not is_finished(training) or not file.is_file():
-        return False
-    try:
-        found = read_json(file)["protocol"]["data"]["fingerprint"]
-    except (KeyError, TypeError):
-        return False
-    return bool(found == training.config.data_fingerprint)
-
-
 def evaluate_if_missing(training: Training, *, draws: int, report: Report) -> None:
     """Evaluate a finished run on the test split, unless it was."""
     if is_evaluated(training):
@@ -115,22 +100,6 @@ def evaluate_on(training: Training, data: Path, out: Path, draws: int, report: R
     evaluate_run(
         training.folder, data, out=out, draws=draws, report=_of(training.folder.name, report)
     )
-
-
-def history(run: Path) -> list[dict[str, str]]:
-    """The rows of a run's history.csv; none where it is not there yet.
-
-    Raises:
-        DataError: it is not a history.
-    """
-    file = run / "history.csv"
-    if not file.is_file():
-        return []
-    with file.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    if rows and not {"epoch", "best", "seconds"} <= set(rows[0]):
-        raise DataError(f"{file}: not the history of a training; restore it, or remove {run}")
-    return rows
 
 
 def _of(name: str, report: Report) -> Report:

@@ -9,8 +9,15 @@ from typing import Any
 from dwarf_cxr.evaluation.references import REFERENCES
 from dwarf_cxr.reporting.tables import REFERENCE_WORDS, Cell
 from dwarf_cxr.reporting.tables import Row as Line
+from dwarf_cxr.reproduce.metrics import BOX_METRICS, METRICS, Metric
 from dwarf_cxr.reproduce.recipes import Published, Recipe, published_for
-from dwarf_cxr.reproduce.results import METRICS, ORACLES, VALIDATION, Metric, RowResult, difference
+from dwarf_cxr.reproduce.results import (
+    ORACLES,
+    VALIDATION,
+    RowResult,
+    box_difference,
+    difference,
+)
 from dwarf_cxr.reproduce.statistics import Summary
 
 CSV_COLUMNS = (
@@ -41,7 +48,10 @@ VALIDATION_METRICS = tuple(
     Metric(key, label, "of the kept epoch")
     for key, label in zip(VALIDATION, ("Epoch", "AUC", "Dice", "Hit rate"), strict=True)
 )
-REFERENCE_METRICS = ("dice", "max_dice", "hit_rate")
+REFERENCE_METRICS = ("dice", "max_dice", "iou", "hit_rate", "t_iou", "ham_t_iou")
+"""Those of them that are columns are shown of the references too."""
+
+MAX_DICE_WORDS = "Max Dice takes the best threshold for every film, knowing the answer."
 
 
 @dataclass(frozen=True)
@@ -115,7 +125,12 @@ def differences_of(results: Sequence[RowResult]) -> tuple[Difference, ...]:
         Difference(
             result,
             named[other],
-            {metric.key: difference(result, named[other], metric.key) for metric in METRICS},
+            {metric.key: difference(result, named[other], metric.key) for metric in result.columns}
+            | {
+                metric.key: box_difference(result, named[other], metric.key)
+                for metric in BOX_METRICS
+                if result.boxes and named[other].boxes
+            },
         )
         for result in results
         for other in result.planned.against
@@ -130,7 +145,7 @@ def records_of(results: Sequence[RowResult], differences: Sequence[Difference]) 
         row = result.planned
         published = published_for(row.row, row.data_name)
         place = (row.data_name, row.name, len(row.findings))
-        for metric in METRICS:
+        for metric in result.columns:
             paper = None if published is None else getattr(published.one_model, metric.key, None)
             records.append(
                 Record(
@@ -158,7 +173,12 @@ def records_of(results: Sequence[RowResult], differences: Sequence[Difference]) 
         records += [
             Record(*place, f"{REFERENCE}:{name}", key, result.reference(name, key))
             for name in REFERENCES
-            for key in REFERENCE_METRICS
+            for key in _reference_keys(result)
+        ]
+        records += [
+            Record(*place, HONEST, metric.key, result.box(metric.key))
+            for metric in BOX_METRICS
+            if result.boxes
         ]
     for one in differences:
         row = one.result.planned
@@ -182,6 +202,7 @@ def tables_of(results: Sequence[RowResult], differences: Sequence[Difference]) -
     tables = [_honest_table(results), _oracle_table(results)]
     if differences:
         tables.append(_difference_table(differences))
+    tables += _box_tables(results, differences)
     return [*tables, _validation_table(results)]
 
 
@@ -230,13 +251,15 @@ def verdict_of(summary: Summary) -> str:
 
 def _honest_table(results: Sequence[RowResult]) -> Table:
     minutes = Metric("minutes", "Minutes", "mean time of a training on the machine that trained it")
+    columns = results[0].columns
+    oracle = any(column.key == "max_dice" for column in columns)
     lines = [
         Line(
             "run",
             result.planned.title,
             _one_model(result),
             (
-                *(shown(result.honest(metric.key)) for metric in METRICS),
+                *(shown(result.honest(metric.key)) for metric in result.columns),
                 Cell(f"{result.minutes:.1f}" if result.minutes else "—"),
             ),
         )
@@ -246,10 +269,11 @@ def _honest_table(results: Sequence[RowResult]) -> Table:
         "Test, with epoch and thresholds chosen on validation",
         "Macro averages over findings, mean of the trainings ± standard deviation over seeds "
         f"({_seed_words(results)}), in brackets the 95 % interval of that mean over patients. "
-        "Max Dice takes the best threshold for every film, knowing the answer. Rows in italics are "
-        "references, which do not look at the film or are not the method's own answer.",
+        + (f"{MAX_DICE_WORDS} " if oracle else "")
+        + "Rows in italics are references, which do not look at the film or are not the method's "
+        "own answer.",
         "Row",
-        (*METRICS, minutes),
+        (*columns, minutes),
         (*lines, *_reference_lines(results)),
     )
 
@@ -273,8 +297,13 @@ def _reference_lines(results: Sequence[RowResult]) -> list[Line]:
 def _reference_cells(result: RowResult, name: str) -> tuple[Cell, ...]:
     return tuple(
         shown(result.reference(name, metric.key)) if metric.key in REFERENCE_METRICS else Cell("—")
-        for metric in METRICS
+        for metric in result.columns
     )
+
+
+def _reference_keys(result: RowResult) -> list[str]:
+    columns = {metric.key for metric in result.columns}
+    return [key for key in REFERENCE_METRICS if key in columns]
 
 
 def _oracle_table(results: Sequence[RowResult]) -> Table:
@@ -303,15 +332,7 @@ def _oracle_table(results: Sequence[RowResult]) -> Table:
 
 
 def _difference_table(differences: Sequence[Difference]) -> Table:
-    lines = []
-    for one in differences:
-        cells = []
-        for metric in METRICS:
-            summary = one.by_metric[metric.key]
-            cell = shown(summary, signed=True)
-            verdict = verdict_of(summary) if summary.value is not None else ""
-            cells.append(Cell(cell.text, cell.interval, verdict, cell.title))
-        lines.append(Line("run", one.title, "", tuple(cells)))
+    columns = differences[0].result.columns
     return Table(
         "Differences, paired over the same patients",
         "Of the values chosen on validation; “better” and “worse” mark intervals that exclude 0; "
@@ -320,9 +341,63 @@ def _difference_table(differences: Sequence[Difference]) -> Table:
         "much trainings differ by their seed is the standard deviation above. Of many intervals "
         "about one in twenty excludes 0 by chance alone.",
         "Difference",
-        METRICS,
-        tuple(lines),
+        columns,
+        _difference_lines(differences, columns),
     )
+
+
+def _difference_lines(
+    differences: Sequence[Difference], columns: Sequence[Metric]
+) -> tuple[Line, ...]:
+    lines = []
+    for one in differences:
+        cells = []
+        for metric in columns:
+            summary = one.by_metric[metric.key]
+            cell = shown(summary, signed=True)
+            verdict = verdict_of(summary) if summary.value is not None else ""
+            cells.append(Cell(cell.text, cell.interval, verdict, cell.title))
+        lines.append(Line("run", one.title, "", tuple(cells)))
+    return tuple(lines)
+
+
+def _box_tables(results: Sequence[RowResult], differences: Sequence[Difference]) -> list[Table]:
+    """Of the rows that are detectors, if any."""
+    detectors = [result for result in results if result.boxes]
+    if not detectors:
+        return []
+    lines = [
+        Line(
+            "run",
+            result.planned.title,
+            "",
+            tuple(shown(result.box(metric.key)) for metric in BOX_METRICS),
+        )
+        for result in detectors
+    ]
+    tables = [
+        Table(
+            "Boxes of the detectors, test",
+            "Their own boxes against those around the regions, at an intersection over union of "
+            ".25, .50 and .75; means and intervals as above. Recall and image hit grow with the "
+            "number of boxes that a detector keeps, average precision (AP) hardly does.",
+            "Row",
+            BOX_METRICS,
+            tuple(lines),
+        )
+    ]
+    compared = [one for one in differences if one.result.boxes and one.baseline.boxes]
+    if compared:
+        tables.append(
+            Table(
+                "Boxes: differences, paired over the same patients",
+                "As the differences above.",
+                "Difference",
+                BOX_METRICS,
+                _difference_lines(compared, BOX_METRICS),
+            )
+        )
+    return tables
 
 
 def _validation_table(results: Sequence[RowResult]) -> Table:

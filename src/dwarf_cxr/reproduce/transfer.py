@@ -14,12 +14,13 @@ from dwarf_cxr.files import read_json
 from dwarf_cxr.progress import Report
 from dwarf_cxr.reporting.tables import Cell
 from dwarf_cxr.reporting.tables import Row as Line
-from dwarf_cxr.reproduce.plan import DataPlace, PlannedRow, Training
-from dwarf_cxr.reproduce.results import Metric
-from dwarf_cxr.reproduce.running import evaluate_on, is_finished
+from dwarf_cxr.reproduce.metrics import Metric
+from dwarf_cxr.reproduce.plan import DataPlace, PlannedRow
+from dwarf_cxr.reproduce.running import evaluate_on
 from dwarf_cxr.reproduce.statistics import SeedMean, Summary, paired_difference, seed_mean
 from dwarf_cxr.reproduce.subsets import findings_with_regions
 from dwarf_cxr.reproduce.tables import Record, Table, shown, verdict_of
+from dwarf_cxr.reproduce.trainings import Training, is_finished
 
 JUDGED = (Metric("auc", "AUC", ""), Metric("dice", "Dice", "at the map threshold from validation"))
 
