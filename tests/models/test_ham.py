@@ -31,7 +31,7 @@ class TinyBackbone(nn.Module):
 
 
 def classifier(seed: int = 1, **changes) -> HamClassifier:
-    settings = HamSettings(width=16, **changes)
+    settings = HamSettings(width=16, output_stride=8, **changes)
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     model = HamClassifier(settings, TinyBackbone(), FINDINGS, SIZE, generator)
