@@ -26,7 +26,7 @@ from dwarf_cxr.evaluation.scores import area_under_curve, rank_sums
 from dwarf_cxr.files import exclusive, write_csv
 from dwarf_cxr.models.checkpoint import load_model, save_model
 from dwarf_cxr.models.outputs import ModelCard, Outputs
-from dwarf_cxr.models.region_attention import Regions
+from dwarf_cxr.models.region_attention import RegionAttention, Regions
 from dwarf_cxr.models.report_attention import FoundRegions, ReportAttention
 from dwarf_cxr.models.retinanet import RetinaNet
 from dwarf_cxr.objectives.label_loss import label_loss, positive_weights
@@ -166,7 +166,7 @@ def _train(
         settings.epochs,
     )
     weights = positive_weights(films["train"].attributes, objective.positive_weight_cap)
-    loss = RegionLoss(model, config, words, weights)
+    loss = RegionLoss(model.attention, own, objective.triplet_margin, words, weights)
     optimizer = torch.optim.AdamW(
         [{"params": list(model.attention.parameters()), "base_lr": settings.lr}],
         lr=settings.lr,
@@ -246,14 +246,16 @@ class RegionLoss(nn.Module):
 
     def __init__(
         self,
-        model: ReportAttention,
-        config: RunConfig,
+        attention: RegionAttention,
+        settings: ReportAttentionSettings,
+        margin: float,
         words: AttributeWords,
         positive_weight: Float[Tensor, "attribute"],
     ) -> None:
         super().__init__()
-        self.model = model
-        self.margin = config.settings.objective.triplet_margin
+        self.attention = attention
+        self.settings = settings
+        self.margin = margin
         device = positive_weight.device
         self.words = torch.from_numpy(words.vectors).to(device)
         self.known = torch.from_numpy(words.known).to(device)
@@ -261,8 +263,7 @@ class RegionLoss(nn.Module):
 
     def forward(self, films: ReportedFilms) -> tuple[Tensor, Tensor]:
         """Means over assessed attributes, and over films of which words and regions are known."""
-        attention = self.model.attention
-        answer = attention(films.best)
+        answer = self.attention(films.best)
         terms = label_loss(answer.attributes, films.attributes, self.positive_weight)
         assessed = (~torch.isnan(films.attributes)).sum()
         attribute = terms.sum() / assessed.clamp(min=1)
@@ -277,7 +278,7 @@ class RegionLoss(nn.Module):
         said, replaced, others = said[rows], replaced[rows], films.others[rows]
         embedded, weights = answer.embedded[rows], answer.attention[rows]
         own = self._similar(embedded, weights, best.there, own_words, said)
-        low = attention(worst)
+        low = self.attention(worst)
         worst_regions = self._similar(low.embedded, low.attention, worst.there, own_words, said)
         # like with like: only words that have another in their place
         same = self._similar(embedded, weights, best.there, own_words, replaced)
@@ -295,15 +296,14 @@ class RegionLoss(nn.Module):
         words: Tensor,
         said: Bool[Tensor, "film attribute"],
     ) -> Similarity:
-        settings = self.model.settings
         return similarity(
             regions,
             weights,
             there,
             words,
             said,
-            word_sharpness=settings.word_sharpness,
-            region_sharpness=settings.region_sharpness,
+            word_sharpness=self.settings.word_sharpness,
+            region_sharpness=self.settings.region_sharpness,
         )
 
 
