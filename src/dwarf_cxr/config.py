@@ -142,8 +142,8 @@ class RetinaNetSettings(_Frozen):
     image_encoder: str = "efficientnet-lite0"
     """As in `ClassAttentionSettings`."""
     frozen_layers: int | None = Field(default=None, ge=0)
-    width: int = Field(default=128, gt=0)
-    """Channels of the feature pyramid."""
+    width: int = Field(default=64, gt=0)
+    """Channels of the feature pyramid; 256 in RetinaNet."""
     depth: int = Field(default=2, gt=0)
     """3×3 convolutions of each subnet before its output; 4 in RetinaNet."""
     anchor_size: float = Field(default=2.5, gt=0)

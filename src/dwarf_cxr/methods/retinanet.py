@@ -2,7 +2,8 @@
 
 It is what report cross-attention (Bhalodia et al., MICCAI 2021) takes its regions from. Nothing but
 boxes says that a finding is there: a present finding without one trains nothing. Films are not
-turned, so that boxes stay boxes, and regions are moved at the films' resolution.
+turned, so that boxes stay boxes, and regions are moved at the films' resolution. Batches are
+small, since a short training of few films needs many steps.
 """
 
 from dwarf_cxr.config import (
@@ -22,6 +23,8 @@ METHOD = Method(
         objective=ObjectiveSettings(
             seg_weight=0.0, label_weight=0.0, detection_weight=1.0, map_size=224
         ),
-        training=TrainingSettings(schedule="joint", rotate=0.0),
+        training=TrainingSettings(
+            schedule="joint", epochs=10, rotate=0.0, batch_size=16, lr=1e-3, encoder_lr=3e-4
+        ),
     ),
 )
