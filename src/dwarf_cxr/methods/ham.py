@@ -22,7 +22,6 @@ METHOD = Method(
         objective=ObjectiveSettings(
             seg_weight=0.0,
             label_weight=1.0,
-            positive_weight_cap=1.0,
             anomaly_weight=0.01,
             box_weight=0.5,
             bound_weight=0.001,
