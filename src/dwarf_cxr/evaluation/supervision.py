@@ -1,6 +1,5 @@
 """What a run was given to learn from: labels, regions, texts."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,7 @@ import numpy as np
 from dwarf_cxr.config import ReportAttentionSettings, RunConfig, load_config
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import DwarfError
-from dwarf_cxr.methods import find_method
-from dwarf_cxr.methods.pretrain import METHOD as PRETRAIN
+from dwarf_cxr.methods import METHODS
 from dwarf_cxr.training.few_shot import supervising
 
 
@@ -49,7 +47,7 @@ def _of_training(config: RunConfig, data: PreparedData) -> dict[str, Any]:
         "regions_of": objective.regions,
         "text": 0,
     }
-    if config.method != PRETRAIN.name and find_method(config.method).zero_shot:
+    if any(one.zero_shot for one in METHODS if one.name == config.method):
         return nothing | {"films": 0}
     found: dict[str, Any] = dict(nothing)
     if objective.seg_weight < 1 and objective.label_weight > 0:
@@ -79,7 +77,7 @@ def _of_reports(config: RunConfig, data: PreparedData) -> dict[str, Any]:
     return {**detector, "films": texts, "text": texts, "started_from": config.init}
 
 
-def _detector(config: RunConfig, data: PreparedData) -> Mapping[str, Any]:
+def _detector(config: RunConfig, data: PreparedData) -> dict[str, Any]:
     file = Path(config.init or "") / "config.yaml"
     try:
         own = load_config(file)
