@@ -7,6 +7,7 @@ import pytest
 
 from dwarf_cxr.errors import DataError, DwarfError
 from dwarf_cxr.reporting.page import compare, run_page
+from dwarf_cxr.reporting.tables import supervision_words
 from tests.reporting.made import DRAWS, FINDINGS, ODD, write_data, write_run
 
 
@@ -77,7 +78,7 @@ def test_page_asks_for_nothing(page, read):
 def test_every_section_is_there_and_linked(read):
     identifiers = {attributes.get("id") for attributes in read.all("section")}
     wanted = {"summary", "differences", "forest", "roc", "training", "films", "findings"}
-    assert identifiers == wanted | {"localisation", "oracle", "protocol", "mean-maps"}
+    assert identifiers == wanted | {"localisation", "oracle", "protocol", "mean-maps", "methods"}
     assert {link["href"] for link in read.all("a")} == {f"#{name}" for name in identifiers}
 
 
@@ -132,7 +133,10 @@ def test_references_and_parts_stand_below_the_runs(made_runs, read):
 
 def test_oracle_is_labelled_as_one(read):
     heads = [row[0] for row in read.tables]
-    assert all("Max Dice|oracle over thresholds" in head for head in heads if "Dice" in head)
+    shown = [cell for head in heads for cell in head if cell.startswith("Max Dice")]
+    assert set(shown) == {"Max Dice|oracle over thresholds"}
+    # only the table of methods shows Dice without it
+    assert len(shown) == len([head for head in heads if "Dice" in head]) - 1
 
 
 def test_thresholds_that_peek_stand_in_a_table_of_their_own(made_runs, page, read):
@@ -193,6 +197,77 @@ def test_runs_from_before_hams_protocol_are_still_shown(made_runs, tmp_path):
     assert [row[0].split("|")[0] for row in macro[2:]] == ["second"]
     alone = Reader(compare([old], tmp_path / "b.html", draws=5).read_text("utf-8"))
     assert "localisation" not in {attributes.get("id") for attributes in alone.all("section")}
+
+
+def methods_of(read):
+    """The rows of the table of methods, by run."""
+    (table,) = [table for table in read.tables if "Given" in table[0]]
+    return table[0], {row[0].split("|")[0]: row for row in table[1:]}
+
+
+def test_methods_say_what_they_are_given_and_what_they_cost(made_runs, tmp_path):
+    folders = [shutil.copytree(run, tmp_path / run.name) for run in made_runs[:2]]
+    metrics = metrics_of(folders[0])
+    metrics["supervision"] = {
+        "films": 47,
+        "labels": 1.0,
+        "absent_labels": 0.0,
+        "regions": 0.534,
+        "regions_of": "expert",
+        "text": 12,
+        "started_from": None,
+    }
+    metrics["cost"] |= {
+        "parameters": {"total": 4_321_000, "trained": 3_210_000},
+        "inference_seconds_per_image": 0.0123,
+        "threads": 3,
+    }
+    (folders[0] / "eval-test" / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    page = compare(folders, tmp_path / "a.html", draws=5)
+    read = Reader(page.read_text(encoding="utf-8"))
+    head, rows = methods_of(read)
+    first = dict(zip(head, rows["first"], strict=True))
+    assert first["Given"] == "labels 100 %, regions 53 %, text of 12 films"
+    assert first["Parameters"] == "4.32 M|3.21 M trained"
+    assert first["Dice"].startswith(f"{metrics['macro']['dice']['value']:.3f}|")
+    assert first["mTIoU (HAM)"].startswith(f"{metrics['macro']['ham_t_iou']['value']:.3f}|")
+    # 94 seconds for 3 epochs of 47 films
+    assert first["Training|ms a film"] == "667"
+    assert first["Inference|ms a film"] == "12.3"
+    assert "3 CPU threads" in read.text
+    second = dict(zip(head, rows["second"], strict=True))
+    # without the block: 12 steps of batches of 32
+    assert second["Given"] == "—"
+    assert second["Training|ms a film"] == "245"
+
+
+def test_evaluations_from_before_the_cost_was_noted_have_dashes(made_runs, tmp_path):
+    old = shutil.copytree(made_runs[0], tmp_path / "old")
+    metrics = metrics_of(old)
+    del metrics["cost"]
+    (old / "eval-test" / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    (old / "history.csv").unlink()
+    read = Reader(compare([old], tmp_path / "a.html", draws=5).read_text(encoding="utf-8"))
+    head, rows = methods_of(read)
+    row = dict(zip(head, rows["old"], strict=True))
+    for column in ("Given", "Parameters", "Training|ms a film", "Inference|ms a film"):
+        assert row[column] == "—"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, "none of these data"),
+        ({"labels": 0.9996, "regions": 0.004}, "labels 99.9 %, regions 0.4 %"),
+        ({"absent_labels": 0.6, "regions": 1.0}, "absent labels 60 %, regions 100 %"),
+        ({"regions": 0.5, "regions_of": "pseudo"}, "teachers' regions 50 %"),
+        ({"labels": 1.0, "text": 1}, "labels 100 %, text of 1 film"),
+        ({"reason": "so it is"}, "— (so it is)"),
+    ],
+)
+def test_supervision_in_words(change, said):
+    nothing = {"labels": 0, "absent_labels": 0, "regions": 0, "regions_of": "expert", "text": 0}
+    assert supervision_words(nothing | change) == said
 
 
 def test_differences_are_to_the_first_run(made_runs, read):

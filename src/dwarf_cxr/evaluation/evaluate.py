@@ -1,6 +1,7 @@
 """Evaluating a model on a split: cases, metrics with intervals, references, thresholds."""
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from dwarf_cxr.evaluation.cases import (
     summarise,
     write_cases,
 )
+from dwarf_cxr.evaluation.cost import Stopwatch, cost_block
 from dwarf_cxr.evaluation.detections import evaluate_detections
 from dwarf_cxr.evaluation.localisation import localisation
 from dwarf_cxr.evaluation.maps import any_marks, fit_map_threshold, score_map, score_union, upsample
@@ -82,6 +84,7 @@ def evaluate(
     draws: int = 1000,
     save_maps: bool = False,
     seed: int | None = None,
+    supervision: Mapping[str, Any] | None = None,
     bootstrap_seed: int = 0,
     label_map: LabelMap | None = None,
     report: Report | None = None,
@@ -95,6 +98,7 @@ def evaluate(
 
     Args:
         seed: the training's, only recorded.
+        supervision: the block of that name (`evaluation/supervision.py`), only recorded.
         label_map: what findings of different data sets are the same; by default the package's.
 
     Returns:
@@ -132,13 +136,16 @@ def evaluate(
 
     refuse_seen_patients(card, data, split)
     collected = _Collected(judge, data, indices)
+    predicting = Stopwatch()
     means = MeanMapsSum(judge.findings, card.map_domain)
     kept_maps: list[Float32[np.ndarray, "batch finding h w"]] = []
     for start in range(0, len(indices), BATCH):
         if report is not None:
             report(f"scoring {split} images", start, len(indices))
         chunk = indices[start : start + BATCH]
-        outputs = judge.predict(data.pixels[chunk])
+        pixels = np.ascontiguousarray(data.pixels[chunk])
+        with predicting.running():
+            outputs = judge.predict(pixels)
         collected.add(start, chunk, outputs)
         means.add(data.labels[chunk], data.pixels[chunk], outputs.maps)
         if save_maps:
@@ -165,7 +172,10 @@ def evaluate(
         "references": references,
         "oracle": oracle(cases, draws=draws, seed=bootstrap_seed),
         "localisation": localisation(cases, draws=draws, seed=bootstrap_seed),
+        "cost": cost_block(model, predicting.seconds, len(indices)),
     }
+    if supervision is not None:
+        metrics["supervision"] = dict(supervision)
     if collected.evidence is not None:
         metrics["parts"] = {
             "evidence": _block(

@@ -9,6 +9,7 @@ from dwarf_cxr.data.label_map import load_label_map
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.evaluation.cases import DICE_LOST
 from dwarf_cxr.evaluation.evaluate import evaluate
+from dwarf_cxr.evaluation.supervision import supervision_block
 from dwarf_cxr.evaluation.zero_shot import judge_for
 from dwarf_cxr.models.checkpoint import load_model
 from dwarf_cxr.progress import Report
@@ -44,7 +45,7 @@ def evaluate_run(
     names = load_label_map(label_map)
     judge = judge_for(model, prepared, names, report)
     config_file = run / "config.yaml"
-    seed = load_config(config_file).seed if config_file.is_file() else None
+    config = load_config(config_file) if config_file.is_file() else None
     metrics = evaluate(
         judge,
         prepared,
@@ -52,7 +53,8 @@ def evaluate_run(
         out=out,
         draws=draws,
         save_maps=save_maps,
-        seed=seed,
+        seed=None if config is None else config.seed,
+        supervision=supervision_block(config, prepared),
         label_map=names,
         report=report,
     )

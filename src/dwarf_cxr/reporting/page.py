@@ -21,6 +21,7 @@ from dwarf_cxr.reporting.runs import EvaluatedRun, read_runs
 from dwarf_cxr.reporting.tables import (
     ENOUGH_SEEDS,
     LOCALISATION_METRICS,
+    METHOD_METRICS,
     ORACLE_F1_METRICS,
     ORACLE_METRICS,
     PAIRED_METRICS,
@@ -30,6 +31,7 @@ from dwarf_cxr.reporting.tables import (
     finding_rows,
     has_enough_seeds,
     localisation_tables,
+    method_rows,
     oracle_rows,
     pair_with_first,
     paired_finding_rows,
@@ -141,6 +143,9 @@ def _write(
         seeds=seed_groups(runs),
         enough_seeds=ENOUGH_SEEDS,
         figures=_figures(runs),
+        method_metrics=METHOD_METRICS,
+        methods=method_rows(runs),
+        devices=_devices(runs),
         finding_tables=[_FindingTable(run.title, finding_rows(run)) for run in runs],
         localisation_metrics=LOCALISATION_METRICS,
         localisation_means=summary_rows(runs, LOCALISATION_METRICS),
@@ -245,6 +250,13 @@ def _figures(runs: Sequence[EvaluatedRun]) -> list[_Figure]:
         for key, title, svg, caption in drawn
         if svg is not None
     ]
+
+
+def _devices(runs: Sequence[EvaluatedRun]) -> str:
+    """What the predictions were timed on."""
+    timed = [run.metrics["cost"] for run in runs if "cost" in run.metrics]
+    said = dict.fromkeys(f"{one['device']}, {one['threads']} CPU threads" for one in timed)
+    return "; ".join(said)
 
 
 def _left_out(runs: Sequence[EvaluatedRun]) -> str:

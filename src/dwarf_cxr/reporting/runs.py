@@ -40,6 +40,8 @@ class History:
     best_epoch: float | None
     """The epoch whose weights were kept."""
     curves: Mapping[str, Float64[np.ndarray, "row"]]
+    steps: float | None = None
+    """Optimiser steps at the last row."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +196,7 @@ def _read_history(path: Path) -> History | None:
             epochs=np.array([float(row["epoch"]) for row in rows]),
             seconds=float(rows[-1]["seconds"]),
             best_epoch=best[-1] if best else None,
+            steps=float(rows[-1]["step"]) if rows[-1].get("step") else None,
             curves={name: np.array([float(row[name] or "nan") for row in rows]) for name in CURVES},
         )
     except (KeyError, TypeError, ValueError) as fault:

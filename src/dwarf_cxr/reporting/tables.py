@@ -67,11 +67,24 @@ LOCALISATION_METRICS = (
     Metric("ham_t_iou", "mTIoU", "mean of T(IoU) over .1 … .7, HAM's fixed threshold"),
     Metric("ham_t_ior", "mTIoR", "mean of T(IoR) over .1 … .9, HAM's fixed threshold"),
 )
+METHOD_METRICS = (
+    Metric("auc", "AUC", "area under the ROC curve"),
+    Metric("dice", "Dice", "at the map threshold from validation"),
+    Metric("iou", "IoU", "at the map threshold from validation"),
+    Metric("hit_rate", "Hit rate", "the map's peak lies in the region"),
+    Metric("t_iou", "mTIoU", "HAM's protocol, map threshold from validation"),
+    Metric("ham_t_iou", "mTIoU (HAM)", "HAM's protocol, HAM's fixed threshold"),
+)
 LOCALISATION_POLICIES = {
     "validation": "map threshold from validation",
     "ham": "HAM's fixed threshold",
 }
 
+REGION_WORDS = {
+    "expert": "regions",
+    "pseudo": "teachers' regions",
+    "both": "clinicians' or teachers' regions",
+}
 REFERENCE_WORDS = {
     "all_ones": "whole film",
     "train_prior": "train prior",
@@ -240,6 +253,107 @@ def has_enough_seeds(runs: Sequence[EvaluatedRun]) -> bool:
     """Whether every run is one of at least three trainings that differ in their seed alone."""
     enough = [group for group in seed_groups(runs) if group.seeds >= ENOUGH_SEEDS]
     return {run.name for run in runs} <= {name for group in enough for name in group.runs}
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """A run: what it was given, its size, what it reaches and what it costs."""
+
+    name: str
+    note: str
+    supervision: str
+    parameters: Cell
+    cells: tuple[Cell, ...]
+    training: Cell
+    """Milliseconds for a film in an epoch."""
+    inference: Cell
+    """Milliseconds for a film."""
+
+
+def method_rows(runs: Sequence[EvaluatedRun]) -> list[MethodRow]:
+    """All runs; a dash where an evaluation is from before its cost was written down."""
+    return [
+        MethodRow(
+            run.name,
+            _method_and_seed(run),
+            supervision_words(run.metrics.get("supervision")),
+            _parameters(run),
+            _cells(run.metrics["macro"], METHOD_METRICS),
+            _training_cost(run),
+            _inference_cost(run),
+        )
+        for run in runs
+    ]
+
+
+def supervision_words(block: Mapping[str, Any] | None) -> str:
+    """The block `supervision` of metrics.json in words; a dash without one."""
+    if block is None:
+        return "—"
+    if "reason" in block:
+        return f"— ({block['reason']})"
+    given = [
+        f"{words} {_percent(block[key])}"
+        for key, words in (
+            ("labels", "labels"),
+            ("absent_labels", "absent labels"),
+            ("regions", REGION_WORDS[block["regions_of"]]),
+        )
+        if block[key]
+    ]
+    if block["text"]:
+        given.append(f"text of {block['text']} film{'' if block['text'] == 1 else 's'}")
+    return ", ".join(given) or "none of these data"
+
+
+def _parameters(run: EvaluatedRun) -> Cell:
+    counts = run.metrics.get("cost", {}).get("parameters")
+    if counts is None:
+        return Cell("—", title="not recorded: evaluate the run again")
+    total, trained = counts["total"], counts["trained"]
+    return Cell(_millions(total), f"{_millions(trained)} trained", title=f"{total}, {trained}")
+
+
+def _training_cost(run: EvaluatedRun) -> Cell:
+    """Validation included, as history.csv counts; films of an epoch, or else of full batches."""
+    history, films = run.history, (run.metrics.get("supervision") or {}).get("films")
+    if history is None:
+        return Cell("—", title="not trained here, or its history is missing")
+    if films:
+        seen = float(history.epochs[-1]) * films
+    elif history.steps and run.config is not None:
+        seen = history.steps * run.config.settings.training.batch_size
+    else:
+        return Cell("—", title="how many films were trained on is not known")
+    title = f"{history.seconds} s for {seen:.0f} films, validation included"
+    return Cell(_milliseconds(history.seconds / seen), title=title)
+
+
+def _inference_cost(run: EvaluatedRun) -> Cell:
+    cost = run.metrics.get("cost")
+    if cost is None:
+        return Cell("—", title="not recorded: evaluate the run again")
+    threads = f"{cost['threads']} thread{'' if cost['threads'] == 1 else 's'}"
+    on = cost["device"] if "cpu" not in cost["device"] else f"{cost['device']}, {threads}"
+    return Cell(
+        _milliseconds(cost["inference_seconds_per_image"]), title=f"{cost['images']} films on {on}"
+    )
+
+
+def _percent(share: float) -> str:
+    percent = 100 * share
+    # nearly all is not all, and nearly nothing not nothing
+    if 0 < percent < 1 or 99 < percent < 100:
+        return f"{min(max(percent, 0.1), 99.9):.1f} %"
+    return f"{percent:.0f} %"
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.2f} M" if count >= 10_000 else str(count)
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1000 * seconds:.3g}" if seconds < 1 else f"{1000 * seconds:.0f}"
 
 
 def finding_rows(run: EvaluatedRun) -> list[Row]:

@@ -7,7 +7,18 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool
 
+from dwarf_cxr.config import ObjectiveSettings
 from dwarf_cxr.data.store import PreparedData
+
+
+def supervising(data: PreparedData, objective: ObjectiveSettings, seed: int) -> PreparedData:
+    """`data` with the regions that train the maps by these settings."""
+    chosen = data.with_regions(objective.regions)
+    if objective.region_cases is not None:
+        chosen = keep_region_cases(chosen, objective.region_cases, seed)
+    if objective.region_share is not None:
+        chosen = keep_region_share(chosen, objective.region_share, seed)
+    return chosen
 
 
 def keep_region_cases(data: PreparedData, cases: int, seed: int) -> PreparedData:

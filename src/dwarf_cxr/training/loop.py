@@ -42,7 +42,7 @@ from dwarf_cxr.objectives.label_loss import positive_weights
 from dwarf_cxr.progress import Report
 from dwarf_cxr.training.augmentation import apply_changes, draw_changes
 from dwarf_cxr.training.captions import Captions
-from dwarf_cxr.training.few_shot import keep_region_cases, keep_region_share
+from dwarf_cxr.training.few_shot import supervising
 from dwarf_cxr.training.losses import (
     CaptionBatch,
     TrainingLoss,
@@ -137,14 +137,10 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
         )
     _refuse_nothing_to_learn(data, train_indices)
     # teachers' regions, where they are asked for, only train: all that judges goes by `data`
-    supervising = data.with_regions(objective.regions)
-    if objective.region_cases is not None:
-        supervising = keep_region_cases(supervising, objective.region_cases, config.seed)
-    if objective.region_share is not None:
-        supervising = keep_region_share(supervising, objective.region_share, config.seed)
+    marked = supervising(data, objective, config.seed)
     if objective.regions != "expert":
         _refuse_no_pseudo_regions(data, train_indices, objective.regions)
-        unmarked = _without_region(supervising, train_indices)
+        unmarked = _without_region(marked, train_indices)
         if unmarked:
             report(
                 f"warning: no training image has a region to learn from for {', '.join(unmarked)} "
@@ -170,7 +166,7 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
         model = classifier_from(
             initial, prompted(config.settings), config.findings, data.size, config.seed
         )
-    train_prior = mean_coverage(supervising, train_indices)
+    train_prior = mean_coverage(marked, train_indices)
     if isinstance(model, VisionLanguageClassifier):
         _start_from_prior(model, train_prior)
     captions = (
@@ -193,7 +189,7 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
     scorer = QuickScorer(data, val_indices)
     watcher = QuickScorer(data, data.indices("test")) if settings.watch_test else None
     columns = HISTORY_COLUMNS + added_loss_columns(objective) + (ORACLE_COLUMNS if watcher else ())
-    targets = RegionTargets.of(supervising, train_indices, objective.map_size)
+    targets = RegionTargets.of(marked, train_indices, objective.map_size)
 
     batches = math.ceil(len(train_indices) / settings.batch_size)
     shares = settings.devices * settings.accumulate
