@@ -58,12 +58,12 @@ def test_what_is_no_network_has_no_parameters():
 
 
 def test_a_stopwatch_adds_up_and_counts_nothing_in_between():
-    watch = Stopwatch()
+    watch, started = Stopwatch(), time.perf_counter()
     for _ in range(2):
         with watch.running():
             time.sleep(0.02)
         time.sleep(0.05)
-    assert 0.04 <= watch.seconds < 0.1
+    assert 0.04 <= watch.seconds <= time.perf_counter() - started - 0.1
 
 
 def test_an_evaluation_times_its_predictions(tmp_path):
@@ -71,7 +71,7 @@ def test_an_evaluation_times_its_predictions(tmp_path):
     cost = evaluate(Sleeper(0.03), data, split="test", out=tmp_path / "out", draws=3)["cost"]
     assert cost["images"] == 4
     assert cost["parameters"] == {"total": 32, "trained": 12}
-    assert 0.03 <= cost["inference_seconds_per_image"] < 0.3
+    assert 0.03 <= cost["inference_seconds_per_image"] < 3
     assert cost["device"].startswith("cpu")
     assert cost["threads"] == torch.get_num_threads()
 

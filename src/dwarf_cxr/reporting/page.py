@@ -28,6 +28,7 @@ from dwarf_cxr.reporting.tables import (
     SUMMARY_METRICS,
     Paired,
     Row,
+    device_words,
     finding_rows,
     has_enough_seeds,
     localisation_tables,
@@ -255,8 +256,7 @@ def _figures(runs: Sequence[EvaluatedRun]) -> list[_Figure]:
 def _devices(runs: Sequence[EvaluatedRun]) -> str:
     """What the predictions were timed on."""
     timed = [run.metrics["cost"] for run in runs if "cost" in run.metrics]
-    said = dict.fromkeys(f"{one['device']}, {one['threads']} CPU threads" for one in timed)
-    return "; ".join(said)
+    return "; ".join(dict.fromkeys(map(device_words, timed)))
 
 
 def _left_out(runs: Sequence[EvaluatedRun]) -> str:

@@ -85,6 +85,7 @@ REGION_WORDS = {
     "pseudo": "teachers' regions",
     "both": "clinicians' or teachers' regions",
 }
+NO_BREAK = "\N{NO-BREAK SPACE}"
 REFERENCE_WORDS = {
     "all_ones": "whole film",
     "train_prior": "train prior",
@@ -333,19 +334,24 @@ def _inference_cost(run: EvaluatedRun) -> Cell:
     cost = run.metrics.get("cost")
     if cost is None:
         return Cell("—", title="not recorded: evaluate the run again")
-    threads = f"{cost['threads']} thread{'' if cost['threads'] == 1 else 's'}"
-    on = cost["device"] if "cpu" not in cost["device"] else f"{cost['device']}, {threads}"
     return Cell(
-        _milliseconds(cost["inference_seconds_per_image"]), title=f"{cost['images']} films on {on}"
+        _milliseconds(cost["inference_seconds_per_image"]),
+        title=f"{cost['images']} films on {device_words(cost)}",
     )
+
+
+def device_words(cost: Mapping[str, Any]) -> str:
+    """What the predictions of a block `cost` were timed on."""
+    threads = cost["threads"]
+    return f"{cost['device']}, {threads} CPU thread{'' if threads == 1 else 's'}"
 
 
 def _percent(share: float) -> str:
     percent = 100 * share
     # nearly all is not all, and nearly nothing not nothing
     if 0 < percent < 1 or 99 < percent < 100:
-        return f"{min(max(percent, 0.1), 99.9):.1f} %"
-    return f"{percent:.0f} %"
+        return f"{min(max(percent, 0.1), 99.9):.1f}{NO_BREAK}%"
+    return f"{percent:.0f}{NO_BREAK}%"
 
 
 def _millions(count: int) -> str:
