@@ -18,19 +18,16 @@ have: features of the starter's backbone are so large that tanh would be saturat
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from dwarf_cxr.config import ClassAttentionSettings, Compatibility
-from dwarf_cxr.findings import select
 from dwarf_cxr.models.backbones import build_backbone, rebuild_backbone
-from dwarf_cxr.models.outputs import MapDomain, ModelCard, Origin, Outputs, Prediction
-from dwarf_cxr.models.predicting import predict_in_batches
+from dwarf_cxr.models.findings_classifier import FindingsClassifier
+from dwarf_cxr.models.outputs import MapDomain, Prediction
 from dwarf_cxr.objectives.attention_mining import unit_scaled
 
 
@@ -104,7 +101,7 @@ class StageAttention(nn.Module):
         return (compared @ vectors.T).transpose(1, 2).float().log_softmax(dim=-1)
 
 
-class ClassAttentionClassifier(nn.Module):
+class ClassAttentionClassifier(FindingsClassifier):
     """A convolutional network that scores findings from features pooled by attention."""
 
     def __init__(
@@ -115,15 +112,10 @@ class ClassAttentionClassifier(nn.Module):
         image_size: int,
         generator: torch.Generator,
     ) -> None:
-        super().__init__()
-        self.settings = settings
-        self.findings = tuple(findings)
-        self.image_size = image_size
-        self.card: ModelCard | None = None
-        self.origin: Origin | None = None
-        self.image_encoder = image_encoder
         stride = 32 if settings.attention == "none" else 16
-        self.grid: tuple[int, int] = (-(-image_size // stride),) * 2
+        super().__init__(findings, image_size, stride)
+        self.settings = settings
+        self.image_encoder = image_encoder
         first, second, third, last = image_encoder.channels  # type: ignore[misc]
         used = (last,) if settings.attention == "none" else (first, second, third, last)
         self.norms = nn.ModuleList(FilmNorm(channels) for channels in used)
@@ -200,48 +192,10 @@ class ClassAttentionClassifier(nn.Module):
         }
         return Prediction(logits, attention, self.map_domain, extras)
 
-    def predict(self, pixels: np.ndarray, findings: Sequence[str] | None = None) -> Outputs:
-        """Probabilities and unit-domain maps for uint8 `pixels` (B, image_size, image_size).
-
-        Raises:
-            ConfigError: a finding the model was not trained on.
-        """
-        names = select(
-            self.findings if findings is None else findings, self.findings, where="predict"
-        )
-        asked = [self.findings.index(name) for name in names]
-        return predict_in_batches(
-            self, lambda images: self(images, asked), pixels, len(asked), self.grid
-        )
-
-    @property
-    def query_context(self) -> str:
-        """A finding's score never depends on which others are asked for."""
-        return "isolated"
-
     @property
     def map_domain(self) -> MapDomain:
         """The domain of `forward`'s maps."""
         return "unit" if self.settings.attention == "none" else "simplex"
-
-    def undecayed(self) -> list[nn.Parameter]:
-        """Matrices without weight decay: none."""
-        return []
-
-    def save_pretrained(self, folder: Path) -> None:
-        """Write the model folder (`models/checkpoint.py`, `save_model`)."""
-        from dwarf_cxr.models.checkpoint import save_model
-
-        save_model(self, Path(folder))
-
-    def architecture(self) -> dict[str, Any]:
-        """What `models/checkpoint.py` needs to build the same network without its weights."""
-        return {
-            "settings": self.settings.model_dump(),
-            "image_encoder": self.image_encoder.describe(),  # type: ignore[operator]
-            "findings": list(self.findings),
-            "image_size": self.image_size,
-        }
 
 
 def build_class_attention(

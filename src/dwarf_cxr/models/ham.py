@@ -8,25 +8,22 @@ is Grad-CAM but for a constant 1/(h·w): maps cost no backward pass, in training
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from dwarf_cxr.config import HamSettings
-from dwarf_cxr.findings import select
 from dwarf_cxr.models.backbones import build_backbone, rebuild_backbone
+from dwarf_cxr.models.findings_classifier import FindingsClassifier
 from dwarf_cxr.models.foreground_attention import ForegroundAttention
-from dwarf_cxr.models.outputs import MapDomain, ModelCard, Origin, Outputs, Prediction
-from dwarf_cxr.models.predicting import predict_in_batches
+from dwarf_cxr.models.outputs import Prediction
 from dwarf_cxr.objectives.attention_mining import unit_scaled
 
 
-class HamClassifier(nn.Module):
+class HamClassifier(FindingsClassifier):
     """A convolutional network whose findings' maps lie in an abnormality's, in the foreground.
 
     `backbone` gives features E of its last stage, at stride `settings.output_stride`. E and what
@@ -42,15 +39,9 @@ class HamClassifier(nn.Module):
         image_size: int,
         generator: torch.Generator,
     ) -> None:
-        super().__init__()
+        super().__init__(findings, image_size, settings.output_stride)
         self.settings = settings
-        self.findings = tuple(findings)
-        self.image_size = image_size
-        self.card: ModelCard | None = None
-        self.origin: Origin | None = None
         self.image_encoder = backbone
-        side = -(-image_size // settings.output_stride)
-        self.grid = (side, side)
         channels: int = backbone.channels[-1]  # type: ignore[index, assignment]
         width = settings.width
         self.before = _convolution(channels, width)
@@ -108,49 +99,6 @@ class HamClassifier(nn.Module):
             }
             logits = F.linear(pooled, class_weights)
         return Prediction(logits, unit_scaled(cam), self.map_domain, extras)
-
-    @property
-    def query_context(self) -> str:
-        """A finding's score does not depend on the others asked."""
-        return "isolated"
-
-    @property
-    def map_domain(self) -> MapDomain:
-        """The domain of `forward`'s maps."""
-        return "unit"
-
-    def undecayed(self) -> list[nn.Parameter]:
-        """Weights that no decay may pull towards zero: none but biases and norms."""
-        return []
-
-    def predict(self, pixels: np.ndarray, findings: Sequence[str] | None = None) -> Outputs:
-        """Probabilities and maps for uint8 `pixels` (B, image_size, image_size).
-
-        Raises:
-            ConfigError: a finding the model was not trained on.
-        """
-        names = select(
-            self.findings if findings is None else findings, self.findings, where="predict"
-        )
-        asked = [self.findings.index(name) for name in names]
-        return predict_in_batches(
-            self, lambda images: self(images, asked), pixels, len(asked), self.grid
-        )
-
-    def save_pretrained(self, folder: Path) -> None:
-        """Write the model folder (`models/checkpoint.py`, `save_model`)."""
-        from dwarf_cxr.models.checkpoint import save_model
-
-        save_model(self, Path(folder))
-
-    def architecture(self) -> dict[str, Any]:
-        """What `models/checkpoint.py` needs to build the same network without its weights."""
-        return {
-            "settings": self.settings.model_dump(),
-            "image_encoder": self.image_encoder.describe(),  # type: ignore[operator]
-            "findings": list(self.findings),
-            "image_size": self.image_size,
-        }
 
 
 def build_ham(

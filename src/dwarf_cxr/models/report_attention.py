@@ -1,7 +1,6 @@
 """Attention over the regions of a frozen detector, trained with reports, asked with films alone."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,9 +18,9 @@ from dwarf_cxr.detection.boxes import (
 )
 from dwarf_cxr.detection.detections import Detections
 from dwarf_cxr.detection.roi_align import pyramid_roi_align
-from dwarf_cxr.findings import select
-from dwarf_cxr.models.outputs import MapDomain, ModelCard, Origin, Outputs, Prediction
-from dwarf_cxr.models.predicting import PREDICT_BATCH, predict_in_batches
+from dwarf_cxr.models.findings_classifier import FindingsClassifier
+from dwarf_cxr.models.outputs import Prediction
+from dwarf_cxr.models.predicting import PREDICT_BATCH
 from dwarf_cxr.models.region_attention import RegionAnswer, RegionAttention, Regions
 from dwarf_cxr.models.retinanet import STRIDES, RetinaNet, rebuild_retinanet
 
@@ -40,7 +39,7 @@ class FoundRegions(NamedTuple):
     worst: Regions
 
 
-class ReportAttention(nn.Module):
+class ReportAttention(FindingsClassifier):
     """A detector whose regions are ranked by what reports say of such regions.
 
     The detector is frozen. A film's findings and maps come from its regions: a finding's score is
@@ -56,15 +55,10 @@ class ReportAttention(nn.Module):
         attributes: Sequence[str],
         generator: torch.Generator,
     ) -> None:
-        super().__init__()
+        super().__init__(detector.findings, detector.image_size, STRIDES[0])
         self.settings = settings
         self.attributes = tuple(attributes)
         self.detector = detector.requires_grad_(False)
-        self.findings = detector.findings
-        self.image_size = detector.image_size
-        self.grid = detector.grid
-        self.card: ModelCard | None = None
-        self.origin: Origin | None = None
         self.attention = RegionAttention(
             detector.settings.width * settings.roi_size**2,
             len(self.findings),
@@ -236,37 +230,6 @@ class ReportAttention(nn.Module):
             answers.append(self(torch.from_numpy(chunk).to(device).float() / 255))
         self.train(was_training)
         return answers
-
-    def predict(
-        self, pixels: UInt8[np.ndarray, "film size size"], findings: Sequence[str] | None = None
-    ) -> Outputs:
-        """Probabilities and maps for uint8 `pixels` (B, image_size, image_size).
-
-        Raises:
-            ConfigError: a finding the detector was not trained on.
-        """
-        names = self.findings if findings is None else findings
-        names = select(names, self.findings, where="predict")
-        asked = [self.findings.index(name) for name in names]
-        return predict_in_batches(
-            self, lambda images: self(images, asked), pixels, len(names), self.grid
-        )
-
-    @property
-    def query_context(self) -> str:
-        """A finding's score does not depend on the others asked."""
-        return "isolated"
-
-    @property
-    def map_domain(self) -> MapDomain:
-        """The domain of `forward`'s maps."""
-        return "unit"
-
-    def save_pretrained(self, folder: Path) -> None:
-        """Write the model folder (`models/checkpoint.py`, `save_model`)."""
-        from dwarf_cxr.models.checkpoint import save_model
-
-        save_model(self, Path(folder))
 
     def architecture(self) -> dict[str, Any]:
         """What `rebuild_report_attention` needs to build the same network without its weights."""

@@ -8,7 +8,6 @@ the same place.
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,10 +20,10 @@ from dwarf_cxr.config import RetinaNetSettings
 from dwarf_cxr.detection.anchors import RATIOS, SCALES, make_anchors
 from dwarf_cxr.detection.boxes import clip_to_image, decode, non_maximum_suppression, rasterise
 from dwarf_cxr.detection.detections import Detections
-from dwarf_cxr.findings import select
 from dwarf_cxr.models.backbones import build_backbone, rebuild_backbone
-from dwarf_cxr.models.outputs import MapDomain, ModelCard, Origin, Outputs, Prediction
-from dwarf_cxr.models.predicting import PREDICT_BATCH, predict_in_batches
+from dwarf_cxr.models.findings_classifier import FindingsClassifier
+from dwarf_cxr.models.outputs import Prediction
+from dwarf_cxr.models.predicting import PREDICT_BATCH
 
 STRIDES = (8, 16, 32)
 SHAPES = len(SCALES) * len(RATIOS)
@@ -35,7 +34,7 @@ CANDIDATES = 100
 """Best-scored boxes of a film and finding that are drawn, and that suppression chooses from."""
 
 
-class RetinaNet(nn.Module):
+class RetinaNet(FindingsClassifier):
     """Scores every anchor for every finding, and says where its box would be."""
 
     def __init__(
@@ -46,15 +45,10 @@ class RetinaNet(nn.Module):
         image_size: int,
         generator: torch.Generator,
     ) -> None:
-        super().__init__()
+        super().__init__(findings, image_size, STRIDES[0])
         self.settings = settings
-        self.findings = tuple(findings)
-        self.image_size = image_size
-        self.card: ModelCard | None = None
-        self.origin: Origin | None = None
         self.image_encoder = image_encoder
         grids = [(-(-image_size // stride),) * 2 for stride in STRIDES]
-        self.grid: tuple[int, int] = (grids[0][0], grids[0][1])
         self.anchors: Tensor
         anchors = make_anchors(
             [(rows, columns) for rows, columns in grids],
@@ -164,50 +158,6 @@ class RetinaNet(nn.Module):
                 films.append(Detections(its[kept].numpy(), their[kept].numpy(), finding.numpy()))
         self.train(was_training)
         return films
-
-    def predict(
-        self, pixels: UInt8[np.ndarray, "film size size"], findings: Sequence[str] | None = None
-    ) -> Outputs:
-        """Probabilities and maps for uint8 `pixels` (B, image_size, image_size).
-
-        Raises:
-            ConfigError: a finding the model was not trained on.
-        """
-        names = self.findings if findings is None else findings
-        names = select(names, self.findings, where="predict")
-        asked = [self.findings.index(name) for name in names]
-        return predict_in_batches(
-            self, lambda images: self(images, asked), pixels, len(names), self.grid
-        )
-
-    @property
-    def query_context(self) -> str:
-        """A finding's score does not depend on the others asked."""
-        return "isolated"
-
-    @property
-    def map_domain(self) -> MapDomain:
-        """The domain of `forward`'s maps."""
-        return "unit"
-
-    def undecayed(self) -> list[nn.Parameter]:
-        """Weights that no decay may pull towards zero: none."""
-        return []
-
-    def save_pretrained(self, folder: Path) -> None:
-        """Write the model folder (`models/checkpoint.py`, `save_model`)."""
-        from dwarf_cxr.models.checkpoint import save_model
-
-        save_model(self, Path(folder))
-
-    def architecture(self) -> dict[str, Any]:
-        """What `rebuild_retinanet` needs to build the same network without its weights."""
-        return {
-            "settings": self.settings.model_dump(),
-            "image_encoder": self.image_encoder.describe(),  # type: ignore[operator]
-            "findings": list(self.findings),
-            "image_size": self.image_size,
-        }
 
 
 def build_retinanet(
