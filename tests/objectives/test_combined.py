@@ -111,14 +111,29 @@ def test_added_terms_are_means_of_their_own_with_their_own_weights():
     settings = ObjectiveSettings(
         seg_weight=0.25, mining_weight=2.0, external_weight=3.0, contrastive_weight=5.0
     )
-    sums = LossSums(*torch.tensor([8.0, 9.0, 10.0, 12.0, 14.0]))
-    counts = LossCounts(*torch.tensor([16.0, 27.0, 40.0, 7.0]))
-    assert sums._fields == ("dice", "label", "mining", "external", "contrastive")
-    assert counts._fields == ("pairs", "labels", "present", "captioned")
+    zeros = dict.fromkeys(LossSums._fields, torch.zeros(()))
+    sums = LossSums(**zeros)._replace(
+        **dict(
+            zip(
+                ("dice", "label", "mining", "external", "contrastive"),
+                torch.tensor([8.0, 9.0, 10.0, 12.0, 14.0]),
+                strict=True,
+            )
+        )
+    )
+    nothing = LossCounts(*torch.zeros(len(LossCounts._fields)))
+    counts = nothing._replace(
+        **dict(
+            zip(
+                ("pairs", "labels", "present", "captioned"),
+                torch.tensor([16.0, 27.0, 40.0, 7.0]),
+                strict=True,
+            )
+        )
+    )
     expected = 0.25 * 8 / 16 + 0.75 * 9 / 27 + 2 * 10 / 40 + 3 * 12 / 16 + 5 * 14 / 7
     assert combine(sums, counts, settings).item() == pytest.approx(expected)
-    nothing = LossCounts(*torch.zeros(4))
-    assert combine(LossSums(*torch.zeros(5)), nothing, settings).item() == 0
+    assert combine(LossSums(**zeros), nothing, settings).item() == 0
 
 
 def test_labels_only_ignores_the_regions():

@@ -143,7 +143,7 @@ def test_published_numbers_are_those_that_are_printed():
         (recipe.name, row.name, row.subset, published.data): dataclasses.astuple(published.best)
         for recipe, row in EVERY_ROW
         for published in row.published
-        if recipe.name != "teachers"  # the rows of table3
+        if recipe.name not in ("teachers", "related")  # the rows of table3; other papers
     }
     assert found.keys() == PRINTED.keys()
     for place, numbers in PRINTED.items():

@@ -200,5 +200,5 @@ def _take_resnet(reader: KeyReader, image_size: int | None) -> _ImagePart:
         notes = (
             "KAD-512 assumed; KAD-1024 has the same shapes: import that with --image-size 1024",
         )
-    variant = f"ResNet-50 to layer{encoder.stages}, {size} px, {side}×{side} tokens"
+    variant = f"ResNet-50 to layer{encoder.number_of_stages}, {size} px, {side}×{side} tokens"
     return _ImagePart(encoder, variant, size, notes)
