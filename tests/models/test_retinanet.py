@@ -9,8 +9,9 @@ from dwarf_cxr.detection.anchors import make_anchors
 from dwarf_cxr.detection.boxes import FilmBoxes, box_iou, decode, non_maximum_suppression
 from dwarf_cxr.detection.detections import Detector
 from dwarf_cxr.errors import ConfigError
+from dwarf_cxr.models.building import build_fresh
 from dwarf_cxr.models.checkpoint import load_model
-from dwarf_cxr.models.retinanet import PRIOR_PROBABILITY, STRIDES, RetinaNet, build_retinanet
+from dwarf_cxr.models.retinanet import PRIOR_PROBABILITY, STRIDES, RetinaNet
 from dwarf_cxr.objectives.detection import detection_loss
 from tests.tiny import SIZE, card_for, random_pixels
 
@@ -19,7 +20,7 @@ FINDINGS = ("Mass", "Effusion", "Nodule")
 
 def tiny(**settings) -> RetinaNet:
     small = {"width": 16, "depth": 1} | settings
-    return build_retinanet(RetinaNetSettings(**small), FINDINGS, SIZE, seed=3)
+    return build_fresh(RetinaNetSettings(**small), FINDINGS, SIZE, seed=3)
 
 
 def shaken(model: RetinaNet) -> RetinaNet:

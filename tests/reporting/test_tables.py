@@ -4,9 +4,11 @@ import statistics
 import pytest
 
 from dwarf_cxr.evaluation.bootstrap import Estimate
+from dwarf_cxr.reporting.metrics import (
+    PAIRED_METRICS,
+)
 from dwarf_cxr.reporting.runs import read_runs
 from dwarf_cxr.reporting.tables import (
-    PAIRED_METRICS,
     Paired,
     has_enough_seeds,
     paired_macro_rows,

@@ -6,7 +6,7 @@ from lightning_fabric import Fabric
 
 from dwarf_cxr.config import ObjectiveSettings, RetinaNetSettings
 from dwarf_cxr.detection.boxes import FilmBoxes
-from dwarf_cxr.models.retinanet import build_retinanet
+from dwarf_cxr.models.building import build_fresh
 from dwarf_cxr.objectives.combined import combine, loss_counts
 from dwarf_cxr.objectives.detection import detection_loss
 from dwarf_cxr.training.losses import TrainingLoss
@@ -18,7 +18,7 @@ SUPERVISED = torch.tensor([[True, False, False], [False, True, False]])
 
 
 def made(regions: torch.Tensor):
-    model = build_retinanet(RetinaNetSettings(width=16, depth=1), ("a", "b", "c"), 64, seed=2)
+    model = build_fresh(RetinaNetSettings(width=16, depth=1), ("a", "b", "c"), 64, seed=2)
     objective = ObjectiveSettings(seg_weight=0, label_weight=0, detection_weight=0.5)
     loss = TrainingLoss(model, objective, torch.ones(3), Fabric(accelerator="cpu", devices=1))
     images = torch.rand(2, 64, 64, generator=torch.Generator().manual_seed(1))

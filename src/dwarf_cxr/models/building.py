@@ -3,25 +3,28 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+from torch import nn
+
 from dwarf_cxr.config import (
     AnyModelSettings,
     ClassAttentionSettings,
     HamSettings,
     ModelSettings,
+    ReportAttentionSettings,
     RetinaNetSettings,
 )
 from dwarf_cxr.errors import CheckpointError, ConfigError
-from dwarf_cxr.models.class_attention import (
-    ClassAttentionClassifier,
-    build_class_attention,
-    rebuild_class_attention,
-)
-from dwarf_cxr.models.ham import HamClassifier, build_ham, rebuild_ham
-from dwarf_cxr.models.report_attention import ReportAttention, rebuild_report_attention
-from dwarf_cxr.models.retinanet import RetinaNet, build_retinanet, rebuild_retinanet
+from dwarf_cxr.models.backbones import build_backbone, rebuild_backbone
+from dwarf_cxr.models.class_attention import ClassAttentionClassifier
+from dwarf_cxr.models.ham import HamClassifier
+from dwarf_cxr.models.report_attention import ReportAttention
+from dwarf_cxr.models.retinanet import RetinaNet
 from dwarf_cxr.models.vlm import VisionLanguageClassifier, build_classifier
 
-Trainable = VisionLanguageClassifier | ClassAttentionClassifier | HamClassifier | RetinaNet
+ConvolutionalSettings = ClassAttentionSettings | HamSettings | RetinaNetSettings
+ConvolutionalNetwork = ClassAttentionClassifier | HamClassifier | RetinaNet
+Trainable = VisionLanguageClassifier | ConvolutionalNetwork
 """What the training loop trains."""
 
 
@@ -31,32 +34,65 @@ def build_fresh(
     """A network ready to train: pretrained encoders, all else fresh by the seed.
 
     Raises:
-        ConfigError: an encoder that there is not.
+        ConfigError: an encoder that there is not, or a network that is trained otherwise.
     """
-    match settings:
-        case ModelSettings():
-            return build_classifier(settings, findings, image_size, seed)
-        case ClassAttentionSettings():
-            return build_class_attention(settings, findings, image_size, seed)
-        case HamSettings():
-            return build_ham(settings, findings, image_size, seed)
-        case RetinaNetSettings():
-            return build_retinanet(settings, findings, image_size, seed)
-    raise ConfigError(f"a {settings.kind} network is not built by the training loop")
+    if isinstance(settings, ModelSettings):
+        return build_classifier(settings, findings, image_size, seed)
+    if isinstance(settings, ReportAttentionSettings):
+        raise ConfigError(f"a {settings.kind} network is not built by the training loop")
+    torch.manual_seed(seed)
+    stride = settings.output_stride if isinstance(settings, HamSettings) else 32
+    backbone = build_backbone(settings.image_encoder, settings.frozen_layers, stride)
+    generator = torch.Generator().manual_seed(seed)
+    return _network(settings, backbone, findings, image_size, generator)
 
 
-def rebuild(kind: str, architecture: Mapping[str, Any]) -> Trainable | ReportAttention:
+def rebuild(kind: str, architecture: Mapping[str, Any]) -> ConvolutionalNetwork | ReportAttention:
     """The network that `architecture()` recorded, without weights; of all kinds but prompted ones.
 
     Raises:
         CheckpointError: a kind that this version does not know.
     """
+    given = architecture["settings"]
     if kind == "report-attention":
-        return rebuild_report_attention(architecture)
+        detector = rebuild("retinanet", architecture["detector"])
+        assert isinstance(detector, RetinaNet)
+        return ReportAttention(
+            ReportAttentionSettings.model_validate(given),
+            detector,
+            architecture["attributes"],
+            torch.Generator(),
+        )
+    settings: ConvolutionalSettings
     if kind == "class-attention":
-        return rebuild_class_attention(architecture)
-    if kind == "ham":
-        return rebuild_ham(architecture)
-    if kind == "retinanet":
-        return rebuild_retinanet(architecture)
-    raise CheckpointError(f"kind {kind!r} is unknown to this version of dwarf-cxr")
+        settings = ClassAttentionSettings.model_validate(given)
+    elif kind == "ham":
+        settings = HamSettings.model_validate(given)
+    elif kind == "retinanet":
+        settings = RetinaNetSettings.model_validate(given)
+    else:
+        raise CheckpointError(f"kind {kind!r} is unknown to this version of dwarf-cxr")
+    backbone = rebuild_backbone(architecture["image_encoder"])
+    return _network(
+        settings,
+        backbone,
+        architecture["findings"],
+        architecture["image_size"],
+        torch.Generator(),
+    )
+
+
+def _network(
+    settings: ConvolutionalSettings,
+    backbone: nn.Module,
+    findings: Sequence[str],
+    image_size: int,
+    generator: torch.Generator,
+) -> ConvolutionalNetwork:
+    match settings:
+        case ClassAttentionSettings():
+            return ClassAttentionClassifier(settings, backbone, findings, image_size, generator)
+        case HamSettings():
+            return HamClassifier(settings, backbone, findings, image_size, generator)
+        case RetinaNetSettings():
+            return RetinaNet(settings, backbone, findings, image_size, generator)

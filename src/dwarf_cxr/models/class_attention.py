@@ -17,15 +17,13 @@ have: features of the starter's backbone are so large that tanh would be saturat
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from dwarf_cxr.config import ClassAttentionSettings, Compatibility
-from dwarf_cxr.models.backbones import build_backbone, rebuild_backbone
 from dwarf_cxr.models.findings_classifier import FindingsClassifier
 from dwarf_cxr.models.outputs import MapDomain, Prediction
 from dwarf_cxr.objectives.attention_mining import unit_scaled
@@ -196,31 +194,6 @@ class ClassAttentionClassifier(FindingsClassifier):
     def map_domain(self) -> MapDomain:
         """The domain of `forward`'s maps."""
         return "unit" if self.settings.attention == "none" else "simplex"
-
-
-def build_class_attention(
-    settings: ClassAttentionSettings, findings: Sequence[str], image_size: int, seed: int
-) -> ClassAttentionClassifier:
-    """A network ready to train: a pretrained backbone, all else fresh by the seed."""
-    torch.manual_seed(seed)
-    return ClassAttentionClassifier(
-        settings,
-        build_backbone(settings.image_encoder, settings.frozen_layers),
-        findings,
-        image_size,
-        torch.Generator().manual_seed(seed),
-    )
-
-
-def rebuild_class_attention(architecture: Mapping[str, Any]) -> ClassAttentionClassifier:
-    """The network that `architecture()` recorded, without weights."""
-    return ClassAttentionClassifier(
-        ClassAttentionSettings.model_validate(architecture["settings"]),
-        rebuild_backbone(architecture["image_encoder"]),
-        architecture["findings"],
-        architecture["image_size"],
-        torch.Generator().manual_seed(0),
-    )
 
 
 def class_activation_maps(

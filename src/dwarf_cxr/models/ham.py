@@ -7,8 +7,7 @@ is Grad-CAM but for a constant 1/(h·w): maps cost no backward pass, in training
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +15,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dwarf_cxr.config import HamSettings
-from dwarf_cxr.models.backbones import build_backbone, rebuild_backbone
 from dwarf_cxr.models.findings_classifier import FindingsClassifier
 from dwarf_cxr.models.foreground_attention import ForegroundAttention
 from dwarf_cxr.models.outputs import Prediction
@@ -99,29 +97,6 @@ class HamClassifier(FindingsClassifier):
             }
             logits = F.linear(pooled, class_weights)
         return Prediction(logits, unit_scaled(cam), self.map_domain, extras)
-
-
-def build_ham(
-    settings: HamSettings, findings: Sequence[str], image_size: int, seed: int
-) -> HamClassifier:
-    """A network ready to train: a pretrained backbone, all else fresh by the seed."""
-    generator = torch.Generator().manual_seed(seed)
-    torch.manual_seed(seed)
-    backbone = build_backbone(
-        settings.image_encoder, settings.frozen_layers, settings.output_stride
-    )
-    return HamClassifier(settings, backbone, findings, image_size, generator)
-
-
-def rebuild_ham(architecture: Mapping[str, Any]) -> HamClassifier:
-    """The network that `HamClassifier.architecture` recorded, without weights."""
-    return HamClassifier(
-        HamSettings.model_validate(architecture["settings"]),
-        rebuild_backbone(architecture["image_encoder"]),
-        architecture["findings"],
-        architecture["image_size"],
-        torch.Generator(),
-    )
 
 
 def log_sum_exp_pool(

@@ -1,6 +1,6 @@
 """Attention over the regions of a frozen detector, trained with reports, asked with films alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ from dwarf_cxr.models.findings_classifier import FindingsClassifier
 from dwarf_cxr.models.outputs import Prediction
 from dwarf_cxr.models.predicting import PREDICT_BATCH
 from dwarf_cxr.models.region_attention import RegionAnswer, RegionAttention, Regions
-from dwarf_cxr.models.retinanet import STRIDES, RetinaNet, rebuild_retinanet
+from dwarf_cxr.models.retinanet import STRIDES, RetinaNet
 
 CANDIDATES = 400
 """Best-scored anchors of a film that suppression chooses regions from."""
@@ -232,7 +232,7 @@ class ReportAttention(FindingsClassifier):
         return answers
 
     def architecture(self) -> dict[str, Any]:
-        """What `rebuild_report_attention` needs to build the same network without its weights."""
+        """What `models/building.py` needs to build the same network without its weights."""
         return {
             "settings": self.settings.model_dump(),
             "detector": self.detector.architecture(),
@@ -240,16 +240,6 @@ class ReportAttention(FindingsClassifier):
             "findings": list(self.findings),
             "image_size": self.image_size,
         }
-
-
-def rebuild_report_attention(architecture: Mapping[str, Any]) -> ReportAttention:
-    """The network that `ReportAttention.architecture` recorded, without its weights."""
-    return ReportAttention(
-        ReportAttentionSettings.model_validate(architecture["settings"]),
-        rebuild_retinanet(architecture["detector"]),
-        architecture["attributes"],
-        torch.Generator(),
-    )
 
 
 def _padded(parts: Sequence[Tensor], count: int) -> Tensor:

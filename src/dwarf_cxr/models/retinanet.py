@@ -7,8 +7,7 @@ the same place.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -20,7 +19,6 @@ from dwarf_cxr.config import RetinaNetSettings
 from dwarf_cxr.detection.anchors import RATIOS, SCALES, make_anchors
 from dwarf_cxr.detection.boxes import clip_to_image, decode, non_maximum_suppression, rasterise
 from dwarf_cxr.detection.detections import Detections
-from dwarf_cxr.models.backbones import build_backbone, rebuild_backbone
 from dwarf_cxr.models.findings_classifier import FindingsClassifier
 from dwarf_cxr.models.outputs import Prediction
 from dwarf_cxr.models.predicting import PREDICT_BATCH
@@ -158,31 +156,6 @@ class RetinaNet(FindingsClassifier):
                 films.append(Detections(its[kept].numpy(), their[kept].numpy(), finding.numpy()))
         self.train(was_training)
         return films
-
-
-def build_retinanet(
-    settings: RetinaNetSettings, findings: Sequence[str], image_size: int, seed: int
-) -> RetinaNet:
-    """A detector ready to train: pretrained backbone, fresh pyramid and subnets."""
-    torch.manual_seed(seed)
-    return RetinaNet(
-        settings,
-        build_backbone(settings.image_encoder, settings.frozen_layers),
-        findings,
-        image_size,
-        torch.Generator().manual_seed(seed),
-    )
-
-
-def rebuild_retinanet(architecture: Mapping[str, Any]) -> RetinaNet:
-    """The network that `RetinaNet.architecture` recorded, without its weights."""
-    return RetinaNet(
-        RetinaNetSettings.model_validate(architecture["settings"]),
-        rebuild_backbone(architecture["image_encoder"]),
-        architecture["findings"],
-        architecture["image_size"],
-        torch.Generator(),
-    )
 
 
 def _subnet(width: int, depth: int, outputs: int) -> nn.Sequential:

@@ -16,16 +16,18 @@ from dwarf_cxr.progress import Report
 from dwarf_cxr.reporting.examples import make_gallery
 from dwarf_cxr.reporting.figures import defined_findings, forest_plot, roc_curves, training_curves
 from dwarf_cxr.reporting.mean_attention import mean_maps_of
-from dwarf_cxr.reporting.overlay import data_uri, embed, scale_picture, tint_scale_picture
-from dwarf_cxr.reporting.runs import EvaluatedRun, read_runs
-from dwarf_cxr.reporting.tables import (
-    ENOUGH_SEEDS,
+from dwarf_cxr.reporting.metrics import (
     LOCALISATION_METRICS,
     METHOD_METRICS,
     ORACLE_F1_METRICS,
     ORACLE_METRICS,
     PAIRED_METRICS,
     SUMMARY_METRICS,
+)
+from dwarf_cxr.reporting.overlay import data_uri, embed, scale_picture, tint_scale_picture
+from dwarf_cxr.reporting.runs import EvaluatedRun, read_runs
+from dwarf_cxr.reporting.tables import (
+    ENOUGH_SEEDS,
     Paired,
     Row,
     device_words,

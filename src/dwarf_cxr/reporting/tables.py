@@ -3,78 +3,27 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from dwarf_cxr.evaluation.bootstrap import Estimate
-from dwarf_cxr.evaluation.cases import DICE_LOST
 from dwarf_cxr.evaluation.maps import IOR_THRESHOLDS, IOU_THRESHOLDS
 from dwarf_cxr.evaluation.paired import compare_runs
+from dwarf_cxr.reporting.metrics import (
+    METHOD_METRICS,
+    ORACLE_F1_METRICS,
+    ORACLE_METRICS,
+    PAIRED_METRICS,
+    SUMMARY_METRICS,
+    Metric,
+)
 from dwarf_cxr.reporting.runs import EvaluatedRun
 
 ENOUGH_SEEDS = 3
 """Fewer trainings of a method support no claim about the method."""
 
 
-class Metric(NamedTuple):
-    """A column."""
-
-    key: str
-    label: str
-    note: str
-    lower_is_better: bool = False
-
-
-SUMMARY_METRICS = (
-    Metric("auc", "AUC", "area under the ROC curve"),
-    Metric("f1", "F1", "at the score threshold from validation"),
-    Metric("mcc", "MCC", "at the score threshold from validation"),
-    Metric("accuracy", "Accuracy", "share of films decided rightly, at the same threshold"),
-    Metric("dice", "Dice", "at the map threshold from validation"),
-    Metric("max_dice", "Max Dice", "oracle over thresholds: not reachable in use"),
-    Metric(
-        DICE_LOST,
-        "Dice lost",
-        "when each map is put on other films with the finding; 0: the same map serves for any film",
-    ),
-    Metric("iou", "IoU", "at the map threshold from validation"),
-    Metric("hit_rate", "Hit rate", "the map's peak lies in the region"),
-    Metric("energy_inside", "Energy inside", "share of the map's sum in the region"),
-    Metric(
-        "fp_area",
-        "FP area",
-        "share of a film's area that is marked where the finding is absent; lower is better",
-        lower_is_better=True,
-    ),
-)
-PAIRED_METRICS = SUMMARY_METRICS
-
-ORACLE_METRICS = (
-    Metric("mcc", "MCC", "at the threshold with the largest MCC on these films"),
-    Metric("f1", "F1", "at the same threshold"),
-    Metric("accuracy", "Accuracy", "at the same threshold"),
-)
-ORACLE_F1_METRICS = (
-    Metric("f1", "F1", "at the threshold with the largest F1 on these films"),
-    Metric("mcc", "MCC", "at the same threshold"),
-    Metric("accuracy", "Accuracy", "at the same threshold"),
-)
-
-LOCALISATION_METRICS = (
-    Metric("t_iou", "mTIoU", "mean of T(IoU) over .1 … .7, map threshold from validation"),
-    Metric("t_ior", "mTIoR", "mean of T(IoR) over .1 … .9, map threshold from validation"),
-    Metric("ham_t_iou", "mTIoU", "mean of T(IoU) over .1 … .7, HAM's fixed threshold"),
-    Metric("ham_t_ior", "mTIoR", "mean of T(IoR) over .1 … .9, HAM's fixed threshold"),
-)
-METHOD_METRICS = (
-    Metric("auc", "AUC", "area under the ROC curve"),
-    Metric("dice", "Dice", "at the map threshold from validation"),
-    Metric("iou", "IoU", "at the map threshold from validation"),
-    Metric("hit_rate", "Hit rate", "the map's peak lies in the region"),
-    Metric("t_iou", "mTIoU", "HAM's protocol, map threshold from validation"),
-    Metric("ham_t_iou", "mTIoU (HAM)", "HAM's protocol, HAM's fixed threshold"),
-)
 LOCALISATION_POLICIES = {
     "validation": "map threshold from validation",
     "ham": "HAM's fixed threshold",

@@ -7,12 +7,12 @@ proposed instead, each with the inflections and synonyms that reports use for it
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 from torch import Tensor
 
-Attribute = Literal[
+Location = Literal[
     "left",
     "right",
     "bilateral",
@@ -24,45 +24,16 @@ Attribute = Literal[
     "retrocardiac",
     "perihilar",
     "apical",
-    "opacity",
-    "consolidation",
-    "infiltrate",
-    "airspace",
-    "interstitial",
-    "patchy",
-    "focal",
-    "multifocal",
-    "diffuse",
-    "hazy",
-    "severe",
 ]
-
-LOCATIONS: tuple[Attribute, ...] = (
-    "left",
-    "right",
-    "bilateral",
-    "upper",
-    "middle",
-    "lower",
-    "lingular",
-    "basilar",
-    "retrocardiac",
-    "perihilar",
-    "apical",
-)
-
-OPACITIES: tuple[Attribute, ...] = (
-    "opacity",
-    "consolidation",
-    "infiltrate",
-    "airspace",
-    "interstitial",
-)
+Opacity = Literal["opacity", "consolidation", "infiltrate", "airspace", "interstitial"]
 """Attributes that are lung findings by themselves."""
-
-QUALITIES: tuple[Attribute, ...] = ("patchy", "focal", "multifocal", "diffuse", "hazy", "severe")
+Quality = Literal["patchy", "focal", "multifocal", "diffuse", "hazy", "severe"]
 """Attributes that need a lung finding to describe: severe emphysema, but not severe scoliosis."""
+Attribute = Literal[Location, Opacity, Quality]
 
+LOCATIONS: tuple[Attribute, ...] = get_args(Location)
+OPACITIES: tuple[Attribute, ...] = get_args(Opacity)
+QUALITIES: tuple[Attribute, ...] = get_args(Quality)
 CHARACTERS: tuple[Attribute, ...] = OPACITIES + QUALITIES
 
 ATTRIBUTES: tuple[Attribute, ...] = LOCATIONS + CHARACTERS

@@ -1,36 +1,19 @@
 """The columns of a reproduction's tables."""
 
-from typing import NamedTuple
-
 from dwarf_cxr.evaluation.cases import DICE_LOST
+from dwarf_cxr.reporting.metrics import AUC, DICE, F1, HIT_RATE, MCC, METHOD_METRICS, Metric
 
-
-class Metric(NamedTuple):
-    """A column of the honest table."""
-
-    key: str
-    label: str
-    note: str
-
-
+LOST = Metric(DICE_LOST, "Dice lost", "when the maps are put on other films with the finding")
 METRICS = (
-    Metric("auc", "AUC", "area under the ROC curve"),
-    Metric("f1", "F1", "at the score threshold from validation"),
-    Metric("mcc", "MCC", "at the score threshold from validation"),
-    Metric("dice", "Dice", "at the map threshold from validation"),
+    AUC,
+    F1,
+    MCC,
+    DICE,
     Metric("max_dice", "Max Dice", "oracle over thresholds, film by film: never reached in use"),
-    Metric("hit_rate", "Hit rate", "the map's peak lies in the region"),
-    Metric(DICE_LOST, "Dice lost", "when the maps are put on other films with the finding"),
+    HIT_RATE,
+    LOST,
 )
-RELATED_METRICS = (
-    Metric("auc", "AUC", "area under the ROC curve"),
-    Metric("dice", "Dice", "at the map threshold from validation"),
-    Metric("iou", "IoU", "at the map threshold from validation"),
-    Metric("hit_rate", "Hit rate", "the map's peak lies in the region"),
-    Metric("t_iou", "mTIoU", "HAM's protocol, at the map threshold from validation"),
-    Metric("ham_t_iou", "mTIoU (HAM)", "HAM's protocol, at its fixed threshold of the scaled map"),
-    Metric(DICE_LOST, "Dice lost", "when the maps are put on other films with the finding"),
-)
+RELATED_METRICS = (*METHOD_METRICS, LOST)
 """What methods of all kinds have."""
 BOX_METRICS = tuple(
     Metric(f"{key}_{percent}", f"{label} .{percent}", note)

@@ -8,7 +8,13 @@ the one that docs/methods.md names; `note` says what the other text has.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from dwarf_cxr.reproduce.metrics import METRICS, RELATED_METRICS, Metric
+from dwarf_cxr.reporting.metrics import (
+    Metric,
+)
+from dwarf_cxr.reproduce.metrics import (
+    METRICS,
+    RELATED_METRICS,
+)
 from dwarf_cxr.reproduce.subsets import Subset
 
 

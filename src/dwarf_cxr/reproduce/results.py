@@ -13,7 +13,13 @@ from dwarf_cxr.evaluation.boxes import box_samples
 from dwarf_cxr.evaluation.cases import Cases, read_cases
 from dwarf_cxr.evaluation.detections import read_box_cases
 from dwarf_cxr.files import read_json
-from dwarf_cxr.reproduce.metrics import BOX_METRICS, METRICS, Metric
+from dwarf_cxr.reporting.metrics import (
+    Metric,
+)
+from dwarf_cxr.reproduce.metrics import (
+    BOX_METRICS,
+    METRICS,
+)
 from dwarf_cxr.reproduce.plan import PlannedRow
 from dwarf_cxr.reproduce.statistics import (
     BOOTSTRAP_SEED,

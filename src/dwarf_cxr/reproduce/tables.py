@@ -7,9 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from dwarf_cxr.evaluation.references import REFERENCES
+from dwarf_cxr.reporting.metrics import (
+    Metric,
+)
 from dwarf_cxr.reporting.tables import REFERENCE_WORDS, Cell
 from dwarf_cxr.reporting.tables import Row as Line
-from dwarf_cxr.reproduce.metrics import BOX_METRICS, METRICS, Metric
+from dwarf_cxr.reproduce.metrics import (
+    BOX_METRICS,
+    METRICS,
+)
 from dwarf_cxr.reproduce.recipes import Published, Recipe, published_for
 from dwarf_cxr.reproduce.results import (
     ORACLES,

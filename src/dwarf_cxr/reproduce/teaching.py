@@ -7,9 +7,9 @@ from dwarf_cxr.data.store import DATASET_FILE, PreparedData
 from dwarf_cxr.errors import ConfigError
 from dwarf_cxr.files import read_json
 from dwarf_cxr.progress import Report
+from dwarf_cxr.reporting.metrics import Metric
 from dwarf_cxr.reporting.tables import Cell
 from dwarf_cxr.reporting.tables import Row as Line
-from dwarf_cxr.reproduce.metrics import Metric
 from dwarf_cxr.reproduce.plan import DataPlace
 from dwarf_cxr.reproduce.recipes import TEACHER_DICE
 from dwarf_cxr.reproduce.statistics import Summary

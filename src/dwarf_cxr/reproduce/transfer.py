@@ -12,9 +12,9 @@ from dwarf_cxr.errors import ConfigError, DataError
 from dwarf_cxr.evaluation.cases import read_cases
 from dwarf_cxr.files import read_json
 from dwarf_cxr.progress import Report
+from dwarf_cxr.reporting.metrics import Metric
 from dwarf_cxr.reporting.tables import Cell
 from dwarf_cxr.reporting.tables import Row as Line
-from dwarf_cxr.reproduce.metrics import Metric
 from dwarf_cxr.reproduce.plan import DataPlace, PlannedRow
 from dwarf_cxr.reproduce.running import evaluate_on
 from dwarf_cxr.reproduce.statistics import SeedMean, Summary, paired_difference, seed_mean

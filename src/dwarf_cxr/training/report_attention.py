@@ -24,7 +24,7 @@ from dwarf_cxr.evaluation.evaluate import QuickScorer, refuse_seen_patients
 from dwarf_cxr.evaluation.references import mean_coverage
 from dwarf_cxr.evaluation.scores import area_under_curve, rank_sums
 from dwarf_cxr.files import exclusive, write_csv
-from dwarf_cxr.models.checkpoint import load_model, save_model
+from dwarf_cxr.models.checkpoint import Model, load_model, save_model
 from dwarf_cxr.models.outputs import ModelCard, Outputs
 from dwarf_cxr.models.region_attention import RegionAttention, Regions
 from dwarf_cxr.models.report_attention import FoundRegions, ReportAttention
@@ -105,6 +105,26 @@ def read_corpus(corpus: Path | None) -> list[str]:
         raise DataError(f"{corpus}: no text of one report a line ({fault})") from None
 
 
+def as_detector(initial: Model | None, where: str | Path | None) -> RetinaNet:
+    """`initial`, the model of `where`, as the detector whose regions are ranked.
+
+    Raises:
+        ConfigError: there is none.
+        CheckpointError: it is another network.
+    """
+    if initial is None:
+        raise ConfigError(
+            "report-attention ranks the regions of a detector: train one with `dwarf train "
+            "retinanet` and give it with --init RUN"
+        )
+    if not isinstance(initial, RetinaNet):
+        raise CheckpointError(
+            f"--init {where}: a {type(initial).__name__} is no detector; give a run of "
+            "`dwarf train retinanet`"
+        )
+    return initial
+
+
 def train_report_attention(
     config: RunConfig, out: Path, *, resume: bool = False, report: Report
 ) -> None:
@@ -118,19 +138,11 @@ def train_report_attention(
         DataError: no text to learn from, or data that changed since.
         CheckpointError: the initial model is no detector, or saw patients that judge it.
     """
-    if config.init is None:
-        raise ConfigError(
-            "report-attention ranks the regions of a detector: train one with `dwarf train "
-            "retinanet` and give it with --init RUN"
-        )
     if config.settings.training.devices > 1:
         raise ConfigError("devices > 1: report-attention trains for a minute, on one device")
-    detector = load_model(Path(config.init))
-    if not isinstance(detector, RetinaNet):
-        raise CheckpointError(
-            f"--init {config.init}: a {type(detector).__name__} is no detector; give a run of "
-            "`dwarf train retinanet`"
-        )
+    detector = as_detector(
+        None if config.init is None else load_model(Path(config.init)), config.init
+    )
     data = PreparedData.open(Path(config.data)).restrict(config.findings)
     _refuse_changes(config, data)
     if detector.card is None or detector.image_size != data.size:

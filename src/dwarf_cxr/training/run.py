@@ -19,13 +19,18 @@ from dwarf_cxr.errors import ConfigError
 from dwarf_cxr.files import sha256_of
 from dwarf_cxr.findings import select
 from dwarf_cxr.methods import Method, find_method
-from dwarf_cxr.models.checkpoint import Model, load_model, model_folder
+from dwarf_cxr.models.checkpoint import load_model, model_folder
 from dwarf_cxr.models.clip import ClipClassifier
 from dwarf_cxr.models.initial import refuse_other_architecture, settings_from
+from dwarf_cxr.models.retinanet import RetinaNet
 from dwarf_cxr.models.vlm import VisionLanguageClassifier
 from dwarf_cxr.progress import Report
 from dwarf_cxr.training.loop import train
-from dwarf_cxr.training.report_attention import reports_digest, train_report_attention
+from dwarf_cxr.training.report_attention import (
+    as_detector,
+    reports_digest,
+    train_report_attention,
+)
 from dwarf_cxr.training.zero_shot import write_zero_shot_run
 
 
@@ -73,7 +78,7 @@ def make_config(
     chosen = prepared.findings if findings is None else findings
     reads_reports = isinstance(settings.model, ReportAttentionSettings)
     if reads_reports:
-        chosen = _findings_of_detector(initial, findings)
+        chosen = _findings_of_detector(as_detector(initial, init), findings)
     elif reports or corpus is not None:
         raise ConfigError(
             f"--reports and --corpus are for report-attention, not {chosen_method.name}"
@@ -103,18 +108,13 @@ def make_config(
     )
 
 
-def _findings_of_detector(initial: Model | None, findings: Sequence[str] | None) -> tuple[str, ...]:
-    if initial is None:
-        raise ConfigError(
-            "report-attention ranks the regions of a detector: train one with `dwarf train "
-            "retinanet` and give it with --init RUN"
-        )
-    if findings is not None and tuple(findings) != initial.findings:
+def _findings_of_detector(detector: RetinaNet, findings: Sequence[str] | None) -> tuple[str, ...]:
+    if findings is not None and tuple(findings) != detector.findings:
         raise ConfigError(
             f"--findings {','.join(findings)}: report-attention has those of its detector, "
-            f"{', '.join(initial.findings)}; leave --findings out"
+            f"{', '.join(detector.findings)}; leave --findings out"
         )
-    return initial.findings
+    return detector.findings
 
 
 def start_training(
