@@ -571,9 +571,11 @@ RELATED = Recipe(
     cautions=(
         "The rows are given different supervision: labels alone (classifier, class-attention, "
         "HAM without regions), labels and regions (GAIN, DWARF, HAM), regions and absent labels "
-        "(RetinaNet), and reports of other films on top of it. Networks differ too: GAIN, DWARF "
+        "(RetinaNet), and the reports of --reports on top of it. Networks differ too: GAIN, DWARF "
         "and the classifier are vision-language, the others convolutional.",
-        "RetinaNet's map is made of its boxes, and its score is that of its best box.",
+        "RetinaNet's map is made of its boxes, and its score is that of its best box. A box of "
+        "report-attention scores relative to the best one of its film, so that its AP, which sorts "
+        "boxes of all films, is mostly ties.",
         "Sriker et al. train on all of NIH ChestX-ray14 at its full number of findings; which "
         "epoch their numbers are of is not said.",
     ),
