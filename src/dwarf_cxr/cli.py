@@ -202,6 +202,12 @@ def prepare(
         bool,
         typer.Option(help="nih: split by its official lists; that of test holds nearly all boxes."),
     ] = False,
+    lung_opacity: Annotated[
+        bool,
+        typer.Option(
+            help="nih: also Lung Opacity of RSNA's radiologists, from its tables by NIH file name."
+        ),
+    ] = False,
     unknown_views: Annotated[
         bool, typer.Option(help="openi, covid: keep films whose view no table tells.")
     ] = False,
@@ -257,6 +263,7 @@ def prepare(
         options=ReadOptions(
             skip_missing=skip_missing,
             official_splits=official_splits,
+            lung_opacity=lung_opacity,
             lateral=lateral,
             unknown_views=unknown_views,
             uncertain=uncertain.value,

@@ -246,6 +246,58 @@ def test_a_patient_in_both_official_lists_is_refused(tmp_path):
         prepare(source, tmp_path / "data")
 
 
+def write_opacities(root, *, boxes=True):
+    """RSNA's radiologists read the first two films, and saw the opacity on the second."""
+    (root / "rsna_classes.csv").write_text(
+        "Image Index,rsna_class\n00000001_000.png,No Lung Opacity / Not Normal\n"
+        "00000001_001.png,Lung Opacity\n99999999_000.png,Normal\n"
+    )
+    if boxes:
+        (root / "rsna_lung_opacity_boxes.csv").write_text(
+            "Image Index,x1,y1,x2,y2\n00000001_001.png,10,20.5,300,400\n"
+            "00000001_001.png,500,600,700,1000\n"
+        )
+
+
+def test_lung_opacity_of_other_radiologists_joins_where_they_read(root):
+    write_opacities(root)
+    assert read_nih(root).findings == NIH_14  # not unless it is asked for
+    data = read_nih(root, lung_opacity=True)
+    assert data.findings == (*NIH_14, "Lung Opacity")
+    read, opaque, unread = data.radiographs
+    assert read.labels["Lung Opacity"] is False
+    assert read.regions == ()
+    assert opaque.labels["Lung Opacity"] is True
+    assert opaque.labels["Infiltration"] is True
+    assert [(one.finding, one.shape, one.annotator) for one in opaque.regions] == [
+        ("Infiltration", Box(100.5, 200.25, 400.5, 600.75), "NIH radiologist"),
+        ("Lung Opacity", Box(10.0, 20.5, 300.0, 400.0), "RSNA radiologists"),
+        ("Lung Opacity", Box(500.0, 600.0, 700.0, 1000.0), "RSNA radiologists"),
+    ]
+    assert "Lung Opacity" not in unread.labels
+    assert any("on 2 of 3 images and seen on 1" in note for note in data.notes)
+    assert "RSNA" in data.licence
+    assert "Shih" in data.citation
+
+
+def test_lung_opacity_without_its_tables(root):
+    with pytest.raises(DataError, match=r"holds no rsna_classes\.csv"):
+        read_nih(root, lung_opacity=True)
+    write_opacities(root, boxes=False)
+    data = read_nih(root, lung_opacity=True)
+    regions = [region for one in data.radiographs for region in one.regions]
+    assert not any(region.finding == "Lung Opacity" for region in regions)
+    assert any("no image has a region" in note for note in data.notes)
+
+
+def test_a_box_where_no_opacity_was_seen_is_refused(root):
+    write_opacities(root)
+    with (root / "rsna_lung_opacity_boxes.csv").open("a") as file:
+        file.write("00000001_000.png,1,2,3,4\n")
+    with pytest.raises(DataError, match="a box on image 00000001_000"):
+        read_nih(root, lung_opacity=True)
+
+
 @pytest.mark.data
 def test_development_radiographs(shared_data, tmp_path):
     root = shared_data / "nih_cxr14"

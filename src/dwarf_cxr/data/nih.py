@@ -16,6 +16,7 @@
   line end after their last line, so that line counters say one less. The test list holds nearly
   all boxes, which leaves no region to train with: the lists are used when asked for; otherwise
   splits are made, or given.
+- RSNA's radiologists read some of the images for Lung Opacity (`data/rsna.py`).
 - Licence: none; the NIH asks to be acknowledged and the paper to be cited.
 - Wang et al., ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks on
   Weakly-Supervised Classification and Localization of Common Thorax Diseases, CVPR 2017.
@@ -25,6 +26,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from dwarf_cxr.data import rsna
 from dwarf_cxr.data.images import find_images, image_stem, left_out, only_image
 from dwarf_cxr.data.records import Box, Radiograph, Region, SourceSet
 from dwarf_cxr.data.rows import Row, Table, doubles, listed, only_file, read_table
@@ -46,14 +48,20 @@ NAMES: Mapping[str, str] = {
 
 
 def read_nih(
-    root: Path, *, missing: Literal["error", "skip"] = "error", official_splits: bool = False
+    root: Path,
+    *,
+    missing: Literal["error", "skip"] = "error",
+    official_splits: bool = False,
+    lung_opacity: bool = False,
 ) -> SourceSet:
     """Read ChestX-ray14, or a part of it, from the official tables and images under `root`.
 
     Images may be PNG or JPEG of any size in any subfolder; they are found by the stem of their
     name. `missing` says what becomes of rows without an image: an error, or left out with a note.
     `official_splits` takes the splits of the official lists; an image that neither of them names is
-    left out. A box on a finding that the labels call absent is kept, and counted in the notes.
+    left out. `lung_opacity` adds the finding of RSNA's radiologists, who read some of these images,
+    from its tables by NIH file name; on the others it was not assessed. A box on a finding that the
+    labels call absent is kept, and counted in the notes.
 
     Raises:
         DataError: a table, list or image is missing, a row cannot be understood; names file and
@@ -63,6 +71,7 @@ def read_nih(
     table = read_table(_find_table(root), required=("Image Index", "Finding Labels", "Patient ID"))
     labels = _read_labels(table)
     boxes, notes = _read_boxes(root, labels)
+    opacities = rsna.read_nih_opacities(root) if lung_opacity else None
     splits = _read_official_splits(root) if official_splits else {}
     if official_splits:
         unlisted = [name for name in labels if image_stem(name) not in splits]
@@ -85,17 +94,25 @@ def read_nih(
         path = only_image(image_stem(name), images)
         if path is None:
             continue
+        assessed = {finding: finding in present for finding in NIH_14}
+        regions = tuple(boxes.get(image_stem(name), ()))
+        if opacities is not None:
+            if image_stem(name) in opacities.labels:
+                assessed[rsna.FINDING] = opacities.labels[image_stem(name)]
+            regions += opacities.regions.get(image_stem(name), ())
         radiographs.append(
             Radiograph(
                 image_id=image_stem(name),
                 patient_id=row.fields["Patient ID"],
                 path=path,
-                labels={finding: finding in present for finding in NIH_14},
-                regions=tuple(boxes.get(image_stem(name), ())),
+                labels=assessed,
+                regions=regions,
                 region_frame=FRAME,
                 split=splits.get(image_stem(name)),
             )
         )
+    if opacities is not None:
+        notes += _opacity_notes(opacities, radiographs)
     if official_splits:
         notes.append(_boxes_by_split(radiographs))
     contradicted = sum(
@@ -107,17 +124,28 @@ def read_nih(
         notes.append(f"{contradicted} boxes lie on findings that the labels call absent; kept")
     return SourceSet(
         name="NIH ChestX-ray14",
-        findings=NIH_14,
+        findings=NIH_14 if opacities is None else (*NIH_14, rsna.FINDING),
         radiographs=tuple(radiographs),
         source="https://nihcc.app.box.com/v/ChestXray-NIHCC",
-        licence="No restrictions; acknowledge the NIH Clinical Center",
+        licence="No restrictions; acknowledge the NIH Clinical Center"
+        + ("" if opacities is None else f"; {rsna.FINDING}: {rsna.LICENCE}"),
         citation=(
             "Wang X, Peng Y, Lu L, Lu Z, Bagheri M, Summers RM. ChestX-ray8: Hospital-scale Chest "
             "X-ray Database and Benchmarks on Weakly-Supervised Classification and Localization "
             "of Common Thorax Diseases. CVPR 2017."
+            + ("" if opacities is None else f" {rsna.CITATION}")
         ),
         notes=tuple(notes),
     )
+
+
+def _opacity_notes(opacities: rsna.Opacities, radiographs: Sequence[Radiograph]) -> list[str]:
+    read = [one.labels[rsna.FINDING] for one in radiographs if rsna.FINDING in one.labels]
+    return [
+        *opacities.notes,
+        f"{rsna.FINDING} was assessed by RSNA's radiologists on {len(read)} of {len(radiographs)} "
+        f"images and seen on {sum(read)}; it was not assessed on the others",
+    ]
 
 
 def _find_table(root: Path) -> Path:

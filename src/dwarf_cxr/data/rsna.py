@@ -32,6 +32,7 @@ from dwarf_cxr.errors import DataError
 from dwarf_cxr.files import read_json
 
 FINDING = "Lung Opacity"
+ANNOTATOR = "RSNA radiologists"
 NIH = "NIH ChestX-ray14"
 """Whose films these are, and whose numbers the patients bear where they are known."""
 CLASSES: Mapping[str, bool] = {
@@ -47,6 +48,12 @@ MAPPING = "pneumonia-challenge-dataset-mappings_2018.json"
 NIH_CLASS_TABLE = "rsna_classes.csv"
 NIH_BOX_TABLE = "rsna_lung_opacity_boxes.csv"
 FRAME = (1024, 1024)
+LICENCE = "RSNA's terms of use (attribution)"
+CITATION = (
+    "Shih G, Wu CC, Halabi SS, Kohli MD, Prevedello LM, Cook TS, et al. Augmenting the "
+    "National Institutes of Health Chest Radiograph Dataset with Expert Annotations of "
+    "Possible Pneumonia. Radiology: Artificial Intelligence 1(1):e180041, 2019."
+)
 
 _NIH_NAME = re.compile(r"(\d{8})_\d{3}")
 
@@ -61,6 +68,15 @@ class _Reading:
     patients: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Opacities:
+    """Lung Opacity by image id; an image without a label was not assessed."""
+
+    labels: Mapping[str, bool]
+    regions: Mapping[str, tuple[Region, ...]]
+    notes: tuple[str, ...]
 
 
 def read_rsna(root: Path, *, missing: Literal["error", "skip"] = "error") -> SourceSet:
@@ -90,7 +106,7 @@ def read_rsna(root: Path, *, missing: Literal["error", "skip"] = "error") -> Sou
         raise DataError(f"{labels_path or nih_path}: lists no image")
     images = find_images(root)
     absent = [image_id for image_id in reading.labels if image_id not in images]
-    notes = list(reading.notes)
+    notes, regions = list(reading.notes), _regions_of(reading)
     notes += left_out(absent, len(reading.labels), "listed images", root, missing)
     radiographs = []
     for image_id, present in reading.labels.items():
@@ -103,10 +119,7 @@ def read_rsna(root: Path, *, missing: Literal["error", "skip"] = "error") -> Sou
                 patient_id=reading.patients.get(image_id, image_id),
                 path=path,
                 labels={FINDING: present},
-                regions=tuple(
-                    Region(FINDING, box, "RSNA radiologists")
-                    for box in reading.boxes.get(image_id, ())
-                ),
+                regions=regions.get(image_id, ()),
                 region_frame=FRAME,
             )
         )
@@ -122,15 +135,37 @@ def read_rsna(root: Path, *, missing: Literal["error", "skip"] = "error") -> Sou
         radiographs=tuple(radiographs),
         source="https://www.rsna.org/artificial-intelligence/ai-image-challenge/"
         "rsna-pneumonia-detection-challenge-2018",
-        licence="RSNA's terms of use (attribution); images as NIH ChestX-ray14",
-        citation=(
-            "Shih G, Wu CC, Halabi SS, Kohli MD, Prevedello LM, Cook TS, et al. Augmenting the "
-            "National Institutes of Health Chest Radiograph Dataset with Expert Annotations of "
-            "Possible Pneumonia. Radiology: Artificial Intelligence 1(1):e180041, 2019."
-        ),
+        licence=f"{LICENCE}; images as NIH ChestX-ray14",
+        citation=CITATION,
         notes=tuple(notes),
         patients_of=NIH if reading.patients else None,
     )
+
+
+def read_nih_opacities(root: Path) -> Opacities:
+    """Lung Opacity of NIH images under `root`, from the annotations by NIH file name.
+
+    Raises:
+        DataError: the tables are not there or have faults; all of them are listed.
+    """
+    path = only_file(root, NIH_CLASS_TABLE)
+    if path is None:
+        raise DataError(
+            f"{root}: holds no {NIH_CLASS_TABLE}, which tells on which images RSNA's radiologists "
+            f"saw {FINDING}; put it there, with {NIH_BOX_TABLE}"
+        )
+    reading = _Reading()
+    _read_by_nih_name(root, path, reading)
+    if reading.faults:
+        raise DataError("\n".join(reading.faults))
+    return Opacities(reading.labels, _regions_of(reading), tuple(reading.notes))
+
+
+def _regions_of(reading: "_Reading") -> dict[str, tuple[Region, ...]]:
+    return {
+        image_id: tuple(Region(FINDING, box, ANNOTATOR) for box in boxes)
+        for image_id, boxes in reading.boxes.items()
+    }
 
 
 def _read_official(root: Path, labels_path: Path, reading: _Reading) -> None:

@@ -20,6 +20,8 @@ class ReadOptions:
     """Leave out images that the tables of a public set list but that are not there."""
     official_splits: bool = False
     """Split by the set's own lists."""
+    lung_opacity: bool = False
+    """Also the finding of RSNA's radiologists on NIH's images."""
     lateral: bool = False
     """Keep lateral views."""
     unknown_views: bool = False
@@ -37,7 +39,7 @@ class ReadOptions:
 
 
 TAKEN: Mapping[str, tuple[str, ...]] = {
-    "nih": ("skip_missing", "official_splits"),
+    "nih": ("skip_missing", "official_splits", "lung_opacity"),
     "chestx-det": ("skip_missing",),
     "vindr": ("skip_missing",),
     "rsna": ("skip_missing",),
@@ -128,7 +130,12 @@ def _read(
     if name == "nih":
         from dwarf_cxr.data.nih import read_nih
 
-        return read_nih(root, missing=missing, official_splits=options.official_splits)
+        return read_nih(
+            root,
+            missing=missing,
+            official_splits=options.official_splits,
+            lung_opacity=options.lung_opacity,
+        )
     if name == "chestx-det":
         from dwarf_cxr.data.chest_det import read_chest_det
 

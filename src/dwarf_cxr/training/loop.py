@@ -216,7 +216,7 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
                 findings = _findings_of(config, progress.step, batches)
                 chosen = parts[progress.batch]
                 set_rates(optimizer, rate_factor(settings, progress.step, steps))
-                totals = _step(
+                totals = take_step(
                     fabric,
                     loss,
                     optimizer,
@@ -309,7 +309,7 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
         writer.close()
 
 
-def _step(
+def take_step(
     fabric: Fabric,
     loss: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
