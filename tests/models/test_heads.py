@@ -11,6 +11,7 @@ from dwarf_cxr.models.heads import (
     LinearHead,
     PriorEvidenceHead,
     build_heads,
+    refine,
     to_map,
     to_map_space,
 )
@@ -30,11 +31,9 @@ def attention_and_scores(*shape: int, sharpness: float = 1.0):
     return scores.softmax(dim=-1), scores
 
 
-def refine(kind: str, space: str, attention, scores, grid=GRID):
+def refined_map(kind: str, space: str, attention, scores, grid=GRID):
     heads = build_heads(kind, attention.shape[1], grid, generator())
-    raw = to_map_space(attention, scores, space)
-    refined = torch.stack([head(raw[:, row]) for row, head in enumerate(heads)], dim=1)
-    return to_map(refined, space)
+    return to_map(refine(heads, to_map_space(attention, scores, space)), space)
 
 
 def inversions(first: torch.Tensor, second: torch.Tensor) -> int:
@@ -49,7 +48,7 @@ def inversions(first: torch.Tensor, second: torch.Tensor) -> int:
 def test_at_the_start_the_map_orders_pixels_as_the_attention_does(kind, space):
     grid = (14, 14)
     attention, scores = attention_and_scores(2, 3, 196, sharpness=2.0)
-    maps = refine(kind, space, attention, scores, grid)
+    maps = refined_map(kind, space, attention, scores, grid)
     assert inversions(attention, maps) == 0
     apart = (attention[..., :, None] / attention[..., None, :]) > 1.00001
     assert bool((maps[..., :, None] > maps[..., None, :])[apart].all())
@@ -59,20 +58,20 @@ def test_at_the_start_the_map_orders_pixels_as_the_attention_does(kind, space):
 @pytest.mark.parametrize("space", HEADED_SPACES)
 def test_a_random_start_does_not(space):
     attention, scores = attention_and_scores(2, 3, TOKENS)
-    assert inversions(attention, refine("linear-random", space, attention, scores)) > 20
+    assert inversions(attention, refined_map("linear-random", space, attention, scores)) > 20
 
 
 @pytest.mark.parametrize("kind", ["none", "linear", "conv1", "conv3", "prior"])
 def test_uniform_attention_gives_one_half(kind):
     attention = torch.full((2, 3, TOKENS), 1 / TOKENS)
-    maps = refine(kind, "relative", attention, torch.zeros_like(attention))
+    maps = refined_map(kind, "relative", attention, torch.zeros_like(attention))
     torch.testing.assert_close(maps, torch.full_like(maps, 0.5), rtol=0, atol=1e-6)
 
 
 def test_identity_map_is_r_over_one_plus_r_of_the_relative_attention():
     attention, scores = attention_and_scores(2, 3, TOKENS)
     relative = attention.double() * TOKENS
-    maps = refine("linear", "relative", attention, scores)
+    maps = refined_map("linear", "relative", attention, scores)
     torch.testing.assert_close(maps.double(), relative / (1 + relative), rtol=0, atol=1e-6)
 
 
@@ -80,7 +79,7 @@ def test_attention_of_zero_neither_breaks_the_map_nor_its_gradient():
     attention = torch.zeros(1, 1, TOKENS)
     attention[..., 0] = 1.0
     attention.requires_grad_()
-    maps = refine("linear", "relative", attention, torch.zeros(1, 1, TOKENS))
+    maps = refined_map("linear", "relative", attention, torch.zeros(1, 1, TOKENS))
     assert maps[0, 0, 1].item() == pytest.approx(1 / (1 + math.exp(12)), rel=1e-3)
     maps.sum().backward()
     assert bool(torch.isfinite(attention.grad).all())
@@ -88,7 +87,7 @@ def test_attention_of_zero_neither_breaks_the_map_nor_its_gradient():
 
 def test_probability_space_is_the_attention_itself():
     attention, scores = attention_and_scores(2, 3, TOKENS)
-    assert torch.equal(refine("none", "probability", attention, scores), attention)
+    assert torch.equal(refined_map("none", "probability", attention, scores), attention)
 
 
 @pytest.mark.parametrize("identity", [True, False])
@@ -155,10 +154,25 @@ def test_parameters_per_finding_on_a_grid_of_14(kind, parameters, findings):
     assert sum(p.numel() for p in heads.parameters()) == findings * parameters
 
 
+@pytest.mark.parametrize("kind", ["none", "linear-random", "conv1", "conv3", "prior"])
+@pytest.mark.parametrize("findings", [1, 3])
+def test_heads_together_refine_as_each_alone(kind, findings):
+    heads = build_heads(kind, findings, GRID, generator(5))
+    with torch.no_grad():
+        for parameter in heads.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator(6)))
+    raw = torch.randn(4, findings, TOKENS, generator=generator(7))
+    alone = torch.stack([head(raw[:, row]) for row, head in enumerate(heads)], dim=1)
+    torch.testing.assert_close(refine(heads, raw), alone)
+    if kind == "linear-random":
+        by_hand = [raw[:, row] @ head.weight.T + head.bias for row, head in enumerate(heads)]
+        torch.testing.assert_close(alone, torch.stack(by_hand, dim=1))
+
+
 def test_heads_of_different_findings_share_nothing():
     heads = build_heads("linear", 3, GRID, generator())
     flat = torch.randn(2, TOKENS, generator=generator())
-    heads[1](flat).sum().backward()
+    refine([heads[1]], flat[:, None]).sum().backward()
     assert all(p.grad is not None for p in heads[1].parameters())
     assert all(p.grad is None for index in (0, 2) for p in heads[index].parameters())
 

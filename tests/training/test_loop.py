@@ -202,6 +202,17 @@ def test_resuming_is_exact_for_other_settings_too(place, tmp_path, assignments):
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
+def test_compile_compiles_the_image_encoder_alone(place, tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(module))
+    train(configure(place), tmp_path / "plain", report=quiet)
+    assert compiled == []
+    train(configure(place, ["compile=true"]), tmp_path / "run", report=quiet)
+    (encoder,) = compiled
+    assert type(encoder) is type(load_model(tmp_path / "run").image_encoder)
+    assert weights(tmp_path / "run") == weights(tmp_path / "plain")
+
+
 def test_resuming_a_finished_training_changes_nothing(place, tmp_path):
     out = tmp_path / "run"
     config = configure(place, ["epochs=1"])

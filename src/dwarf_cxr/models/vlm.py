@@ -16,7 +16,7 @@ from dwarf_cxr.config import ModelSettings
 from dwarf_cxr.errors import CheckpointError, ConfigError
 from dwarf_cxr.findings import DESCRIPTIONS, select
 from dwarf_cxr.models.decoder import QueryDecoder
-from dwarf_cxr.models.heads import PriorEvidenceHead, build_heads, to_map, to_map_space
+from dwarf_cxr.models.heads import PriorEvidenceHead, build_heads, refine, to_map, to_map_space
 from dwarf_cxr.models.image_encoders import build_image_encoder
 from dwarf_cxr.models.outputs import MapDomain, ModelCard, Origin, Outputs, Prediction
 from dwarf_cxr.models.predicting import predict_in_batches
@@ -130,7 +130,7 @@ class VisionLanguageClassifier(nn.Module):
         space = self.settings.map_space
         raw = to_map_space(attention, scores, space)
         heads = [self.heads[index] for index in asked]
-        refined = torch.stack([head(raw[:, row]) for row, head in enumerate(heads)], dim=1)
+        refined = refine(heads, raw)
         extras = {"attention": attention.unflatten(-1, self.grid)}
         if self.settings.contrastive:
             extras["image_vector"] = F.normalize(projected.mean(dim=1), dim=-1)

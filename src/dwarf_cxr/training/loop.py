@@ -179,6 +179,8 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
         objective.positive_weight_cap,
         objective.positive_weighting,
     )
+    if settings.compile:
+        model.image_encoder.compile()
     optimizer = build_optimizer(model, settings)
     loss, optimizer = fabric.setup(
         TrainingLoss(model, objective, positive_weight, fabric), optimizer
