@@ -181,7 +181,7 @@ class ReportAttentionSettings(_Frozen):
     keep_share: float = Field(default=0.3, ge=0, le=1)
     """Boxes attended less than this share of a finding's best one are dropped."""
     box_overlap: float = Field(default=0.3, ge=0, le=1)
-    """IoU from which the less attended of two boxes is dropped."""
+    """IoU from which the lower scored of two boxes is dropped."""
 
 
 def _kind_of(given: Any) -> str | None:
