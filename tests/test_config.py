@@ -6,6 +6,7 @@ from dwarf_cxr.config import (
     HamSettings,
     MethodSettings,
     ModelSettings,
+    ReportAttentionSettings,
     RunConfig,
     TrainingSettings,
     differences,
@@ -258,3 +259,31 @@ def test_other_networks_know_no_prompts():
     assert prompted(MethodSettings()) == ModelSettings()
     with pytest.raises(ConfigError, match="a ham network has no prompts"):
         prompted(MethodSettings(model=HamSettings()))
+
+
+@pytest.mark.parametrize(
+    ("settings", "assignment", "said"),
+    [
+        (
+            MethodSettings(model=HamSettings()),
+            "mining_weight=1",
+            "settings: mining_weight = 1.0: a ham network has no such loss; set it to 0",
+        ),
+        (
+            DEFAULT,
+            "width=190",
+            "settings: model: width 190 is not a multiple of attention_heads 4",
+        ),
+        (
+            MethodSettings(model=ReportAttentionSettings()),
+            "watch_test=true",
+            "settings: watch_test = true: report-attention does not watch the test split, and has "
+            "no oracle; set watch_test=false",
+        ),
+        (DEFAULT, "epochs=0", "settings: training.epochs = 0: Input should be greater than 0"),
+    ],
+)
+def test_a_refusal_says_what_is_wrong_and_nothing_else(settings, assignment, said):
+    with pytest.raises(ConfigError) as caught:
+        with_overrides(settings, None, [assignment])
+    assert str(caught.value) == said

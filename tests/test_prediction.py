@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from dwarf_cxr import prediction
 from dwarf_cxr.data.images import read_grey, resize
 from dwarf_cxr.errors import CheckpointError, ConfigError, ImageError
 from dwarf_cxr.models.checkpoint import load_model, save_model
@@ -23,6 +24,7 @@ from dwarf_cxr.prediction import (
     predict,
     read_prompts,
     score_words,
+    summary_of,
 )
 from tests import dicom_files
 from tests.reporting.made import FINDINGS, ODD, SIZE, tiny_model, write_data
@@ -322,8 +324,23 @@ def test_maps_of_an_earlier_call_do_not_stay_beside_other_predictions(model_fold
     films = [write_film(tmp_path / "in" / f"{n}.png", seed=n) for n in range(2)]
     predict(model_folder, films[:1], tmp_path / "out", save_maps=True)
     assert (tmp_path / "out" / "maps.npz").is_file()
-    predict(model_folder, films[1:], tmp_path / "out")
+    predict(model_folder, films, tmp_path / "out")
     assert not (tmp_path / "out" / "maps.npz").exists()
+
+
+def test_films_of_an_earlier_call_are_not_mixed_with_others(model_folder, tmp_path):
+    films = [write_film(tmp_path / "in" / f"{n}.png", seed=n) for n in range(2)]
+    out = tmp_path / "out"
+    predict(model_folder, films[:1], out)
+    before = {path: path.read_bytes() for path in out.rglob("*.*")}
+    with pytest.raises(
+        ConfigError, match=r"holds predictions of other films \(0\); choose another"
+    ):
+        predict(model_folder, films[1:], out)
+    assert {path: path.read_bytes() for path in out.rglob("*.*")} == before
+    shutil.rmtree(out / "0")  # removed by hand: nothing to be mixed with
+    predict(model_folder, films[1:], out)
+    assert [image["source"] for image in predictions(out)["images"]] == [str(films[1])]
 
 
 def model_that_calls(data, folder, *present):
@@ -344,14 +361,12 @@ def test_results_of_an_earlier_call_do_not_stay_beside_new_ones(data, tmp_path):
     first, second, third = FINDINGS
     one = model_that_calls(data, tmp_path / "one", first, second)
     two = model_that_calls(data, tmp_path / "two", second, third)
-    film, other = (write_film(tmp_path / "in" / name, seed=3) for name in ("a.png", "b.png"))
+    film = write_film(tmp_path / "in" / "a.png", seed=3)
     out = tmp_path / "out"
-    predict(one, [film, other], out, write_more=write_words)
+    predict(one, [film], out, write_more=write_words)
     notes = [out / "a" / name for name in ("notes.txt", "mine.png", "report.dcm")]
     for note in notes:
         note.write_text("the user's own")
-    untouched = sorted((out / "b").iterdir())
-    assert len(untouched) == 6
     predict(two, [film], out)
     (image,) = predictions(out)["images"]
     said = image["findings"]
@@ -360,8 +375,6 @@ def test_results_of_an_earlier_call_do_not_stay_beside_new_ones(data, tmp_path):
         *(said[name][kind] for name in (second, third) for kind in ("overlay", "map")),
     ]
     assert set((out / "a").iterdir()) == {*(out / name for name in named), *notes}
-    # a film that was not asked about keeps what was said of it
-    assert sorted((out / "b").iterdir()) == untouched
     predict(one, [film], out, findings=[third])
     assert set((out / "a").iterdir()) == {out / "a" / "overlay.png", *notes}
 
@@ -444,3 +457,60 @@ def test_a_finding_keeps_its_place_whatever_else_is_present(tmp_path):
     identity = ModelIdentity("dwarf", "R", "0" * 64, {})
     drawn = boxes_present(FilmPrediction(film, identity, (absent, present)))
     assert drawn == [("Mass", ()), ("Nodule", (box,))]
+
+
+def answer(tmp_path, *findings, attributes=None):
+    film = Film(tmp_path / "a.png", "0" * 64, np.zeros((30, 40), dtype=np.uint8))
+    identity = ModelIdentity("report-attention", "R", "0" * 64, {})
+    return FilmPrediction(film, identity, findings, attributes or {})
+
+
+def test_a_finding_that_is_present_and_nowhere_is_said_to_be(tmp_path):
+    grid = np.zeros((2, 3), dtype=np.float32)
+    box = {"x1": 1.0, "y1": 2.0, "x2": 9.0, "y2": 8.0, "score": 0.9}
+    findings = [
+        FindingPrediction("Mass", 0.9, 0.5, True, 0.25, grid, ()),
+        FindingPrediction("Nodule", 0.8, 0.5, True, 0.25, grid, (box,)),
+        FindingPrediction("Effusion", 0.7, 0.5, True, None, grid, ()),
+        FindingPrediction("Edema", 0.1, 0.5, False, 0.25, grid, ()),
+    ]
+    reasons = [said.no_box for said in findings]
+    assert "0.250" in reasons[0]
+    assert "no threshold" in reasons[2]
+    assert reasons[1] is reasons[3] is None
+    assert summary_of(answer(tmp_path, *findings)) == [
+        "Called present: Mass 0.90 (no box), Nodule 0.80, Effusion 0.70 (no box)"
+    ]
+
+
+def test_why_there_is_no_box_stands_in_the_record_and_on_the_picture(data, tmp_path, monkeypatch):
+    model = tiny_model(data)
+    first, second, third = FINDINGS
+    calls = {first: 0.0, second: 0.0, third: 1.0}
+    object.__setattr__(model.card, "score_thresholds", calls)
+    object.__setattr__(model.card, "map_thresholds", {first: 1.0, second: 0.0, third: 1.0})
+    save_model(model, tmp_path / "model")
+    captions = []
+    real = prediction.captioned
+    monkeypatch.setattr(
+        prediction,
+        "captioned",
+        lambda picture, lines: captions.append(lines) or real(picture, lines),
+    )
+    predict(tmp_path / "model", [write_film(tmp_path / "a.png")], tmp_path / "out")
+    said = predictions(tmp_path / "out")["images"][0]["findings"]
+    assert said[first]["boxes"] == []
+    assert "1.000" in said[first]["no_box"]
+    assert said[second]["no_box"] is said[third]["no_box"] is None
+    assert [any("No box" in line for line in lines) for lines in captions] == [True, False, False]
+    assert f"{first} {said[first]['score']:.2f} (no box)" in captions[-1][0]
+
+
+def test_likely_attributes_stand_below_the_film(tmp_path):
+    told = {"left": 0.2, "lower": 0.91, "opacity": 0.5, "hazy": 0.49}
+    lines = summary_of(answer(tmp_path, attributes=told))
+    assert lines[1:] == ["Attributes: lower 0.91, opacity 0.50"]
+    lines = summary_of(answer(tmp_path, attributes={"left": 0.2, "hazy": 0.3}))
+    assert lines[1:] == ["Attributes: none from 0.50; the likeliest is hazy 0.30"]
+    many = {f"a{number}": 0.6 + number / 100 for number in range(9)}
+    assert summary_of(answer(tmp_path, attributes=many))[1].endswith("a3 0.63 and 3 more")

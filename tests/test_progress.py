@@ -10,7 +10,7 @@ from dwarf_cxr.progress import shown_count
 REPORTS = """
 from dwarf_cxr.progress import shown_progress
 with shown_progress() as report:
-    report("training [/b] label loss 0.5", 1, 4)
+    report("training epoch [/b] label loss 0.5", 1, 4)
     report("epoch 1 [/b] of 4", 4, 4)
 print("the end")
 """

@@ -181,7 +181,7 @@ class ReportAttentionSettings(_Frozen):
     keep_share: float = Field(default=0.3, ge=0, le=1)
     """Boxes attended less than this share of a finding's best one are dropped."""
     box_overlap: float = Field(default=0.3, ge=0, le=1)
-    """IoU from which the less attended of two boxes is dropped."""
+    """IoU from which the lower scored of two boxes is dropped."""
 
 
 def _kind_of(given: Any) -> str | None:
@@ -304,7 +304,7 @@ class TrainingSettings(_Frozen):
     watch_test: bool = False
     """Also score the test split at every evaluation, into columns of history.csv that say `oracle`:
     for tables that show the paper's best-over-epochs beside honest numbers. Nothing is chosen by
-    them."""
+    them. Not of `report-attention`."""
     patience: int | None = Field(default=None, gt=0)
     """Stop after this many evaluations without a better validation score; None: never."""
     stop_after_bad_steps: int = Field(default=5, gt=0)
@@ -367,6 +367,15 @@ class MethodSettings(_Frozen):
                 f"schedule = {self.training.schedule} with {', '.join(hierarchy)}: a film is "
                 "abnormal if it has any of all findings, so they are trained together; set "
                 "schedule = joint, or these weights to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _test_split_can_be_watched(self) -> "MethodSettings":
+        if self.training.watch_test and isinstance(self.model, ReportAttentionSettings):
+            raise ValueError(
+                "watch_test = true: report-attention does not watch the test split, and has no "
+                "oracle; set watch_test=false"
             )
         return self
 
@@ -555,10 +564,12 @@ def _validate(kind: type[_T], values: Any, where: str) -> _T:
     try:
         return kind.model_validate(values)
     except ValidationError as faults:
-        lines = [
-            f"{_key_of(fault['loc']) or 'settings'}{_given(fault['input'])}: {fault['msg']}"
-            for fault in faults.errors()
-        ]
+        lines = []
+        for fault in faults.errors():
+            # our own messages, without what pydantic puts before them
+            said = str(fault["ctx"]["error"]) if fault["type"] == "value_error" else fault["msg"]
+            key = f"{_key_of(fault['loc'])}{_given(fault['input'])}"
+            lines.append(f"{key}: {said}" if key else said)
         raise ConfigError(f"{where}: " + "; ".join(lines)) from None
 
 

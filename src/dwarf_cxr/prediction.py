@@ -14,7 +14,7 @@ import yaml
 from jaxtyping import Float32, UInt8
 
 from dwarf_cxr.data.images import decode_grey, image_stem, is_constant, read_content, resize
-from dwarf_cxr.detection.detections import Detections, Detector
+from dwarf_cxr.detection.detections import Detections
 from dwarf_cxr.errors import CheckpointError, ConfigError, DataError, ImageError
 from dwarf_cxr.evaluation.maps import reaches
 from dwarf_cxr.files import read_json, sha256_of, write_bytes, write_json
@@ -39,6 +39,10 @@ BATCH = 16
 MAP_STEPS = 65535
 """A value of 1 in a 16-bit map."""
 NOTICE = "Research only"
+LIKELY = 0.5
+"""Attributes that are at least this likely stand below a film; no threshold is fitted for them."""
+MOST_ATTRIBUTES = 6
+"""That stand there at most; all are in predictions.json."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,15 @@ class FindingPrediction:
     """The map in [0, 1] on the model's own grid, which covers the whole film."""
     boxes: tuple[Mapping[str, float], ...]
     """x1, y1, x2, y2 in pixels of the film, and score; see `boxes_of`; of a detector its own."""
+
+    @property
+    def no_box(self) -> str | None:
+        """Why a finding that is called present by its score is nowhere; None of any other."""
+        if not self.present or self.boxes:
+            return None
+        if self.map_threshold is None:
+            return "no threshold was fitted for where it is"
+        return f"nothing reaches {self.map_threshold:.3f}, from which on a place is shown"
 
 
 @dataclass(frozen=True)
@@ -145,7 +158,8 @@ def predict(
     `boxes` enclose the connected parts of the map, upsampled to the image, that reach the
     finding's map threshold, whether or not the finding is present; each scores its largest value.
     A detector's boxes are its own, those that score as much; a model that reads attributes has them
-    in the film's record.
+    in the film's record. A finding can be called present by its score and have no box: its record
+    says why under `no_box`, which is null otherwise, and so do the pictures.
     Where no threshold was fitted, `present` is null, and there are no boxes.
 
     Args:
@@ -160,10 +174,12 @@ def predict(
     Raises:
         ImageError: images that cannot be read, or about which `write_more` could not write
             everything, all of them; what could be made is written.
-        ConfigError: no image, an unknown finding, or wrong prompts.
+        ConfigError: no image, an unknown finding, wrong prompts, or `out` holds predictions of
+            other films.
         CheckpointError: no model there, or a damaged one.
     """
     file = out / "predictions.json"
+    _refuse_other_films(out, images)
     earlier = _files_of_earlier(file)
     records: list[dict[str, Any]] = []
     maps: list[np.ndarray] = []
@@ -217,9 +233,7 @@ def predict_films(
     if not images:
         raise ConfigError("no image is given; name at least one PNG, JPEG or DICOM file")
     judge = _judge(run, findings, prompts)
-    names = _unique_names(
-        [image_stem(image.name) for image in images], taken=("predictions.json", "maps.npz")
-    )
+    names = _film_names(images)
     for start in range(0, len(images), BATCH):
         if progress is not None:
             progress(f"predicting {images[start].name}", start, len(images))
@@ -312,8 +326,8 @@ def _read(source: Path) -> Film:
 
 
 def _ask(judge: _Judge, films: Sequence[Film]) -> list[FilmPrediction]:
-    pixels = np.stack([resize(film.grey, judge.model.image_size) for film in films])
     model = judge.model
+    pixels = np.stack([resize(film.grey, model.image_size) for film in films])
     if isinstance(model, VisionLanguageClassifier | ClipClassifier):
         outputs = model.predict(pixels, judge.findings, judge.prompts)
     else:
@@ -323,11 +337,11 @@ def _ask(judge: _Judge, films: Sequence[Film]) -> list[FilmPrediction]:
         said = zip(judge.findings, map(float, scores), grids, strict=True)
         findings = [_said_of(judge.card, film, *one) for one in said]
         answers.append(FilmPrediction(film, judge.identity, tuple(findings)))
-    if isinstance(model, Detector):
-        detected = zip(answers, model.detect(pixels), strict=True)
-        answers = [_with_own_boxes(answer, found, model) for answer, found in detected]
-    if isinstance(model, AttributeReader):
-        told = zip(answers, model.predict_attributes(pixels).tolist(), strict=True)
+    if outputs.detections is not None:
+        detected = zip(answers, outputs.detections, strict=True)
+        answers = [_with_own_boxes(answer, found, model.image_size) for answer, found in detected]
+    if outputs.attributes is not None and isinstance(model, AttributeReader):
+        told = zip(answers, outputs.attributes.tolist(), strict=True)
         answers = [
             replace(answer, attributes=dict(zip(model.attributes, one, strict=True)))
             for answer, one in told
@@ -335,13 +349,13 @@ def _ask(judge: _Judge, films: Sequence[Film]) -> list[FilmPrediction]:
     return answers
 
 
-def _with_own_boxes(answer: FilmPrediction, found: Detections, model: Detector) -> FilmPrediction:
+def _with_own_boxes(answer: FilmPrediction, found: Detections, image_size: int) -> FilmPrediction:
     """With a detector's boxes that score at least the map threshold: those that make up the map."""
     height, width = answer.film.grey.shape
-    scale = np.array([width, height, width, height]) / model.image_size
+    scale = np.array([width, height, width, height]) / image_size
     findings = []
-    for said in answer.findings:
-        own = found.findings == model.findings.index(said.finding)
+    for finding, said in enumerate(answer.findings):
+        own = found.findings == finding
         corners = (found.boxes[own] * scale).tolist()
         boxes = tuple(
             dict(zip(("x1", "y1", "x2", "y2", "score"), (*box, float(score)), strict=True))
@@ -390,6 +404,24 @@ def _summary_of_faults(asked: int, written: int, faults: Sequence[str], out: Pat
     return f"{unread} of {asked} images failed, {done}; of these {lacking}:"
 
 
+def _refuse_other_films(out: Path, images: Sequence[Path]) -> None:
+    """Folders of other films would lie beside a predictions.json that does not know them."""
+    ours = set(_film_names(images))
+    others = sorted(
+        {
+            file.parts[0]
+            for file in _files_of_earlier(out / "predictions.json")
+            if len(file.parts) == 2 and file.parts[0] not in ours and (out / file).is_file()
+        }
+    )
+    if others:
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        raise ConfigError(
+            f"--out {out}: holds predictions of other films ({', '.join(others[:3])}{more}); "
+            "choose another folder, remove this one, or name those films too"
+        )
+
+
 def _files_of_earlier(predictions: Path) -> set[Path]:
     """Every file, relative to the folder, that the predictions of an earlier call name."""
     try:
@@ -427,6 +459,7 @@ def _write_film(predicted: FilmPrediction, folder: Path, out: Path) -> dict[str,
             "present": said.present,
             "map_threshold": said.map_threshold,
             "boxes": list(said.boxes),
+            "no_box": said.no_box,
         }
         if not said.present:
             continue
@@ -435,13 +468,15 @@ def _write_film(predicted: FilmPrediction, folder: Path, out: Path) -> dict[str,
         if said.map_threshold is not None:
             drawn = outlined(drawn, reaches(large, said.map_threshold), THRESHOLD, dashed=True)
         words = f"{said.finding} {score_words(said)}"
-        caption = [words, _map_words(said.map_threshold), _source_words(predicted)]
+        nowhere = [] if said.no_box is None else [f"No box: {said.no_box}"]
+        where = _map_words(said.map_threshold)
+        caption = [words, *nowhere, where, _source_words(predicted)]
         write_bytes(folder / f"{file}.png", png_bytes(captioned(drawn, caption)))
         steps = np.round(np.clip(large, 0, 1) * MAP_STEPS).astype(np.uint16)
         write_bytes(folder / f"{file}-map.png", png_bytes(steps))
         findings[said.finding]["overlay"] = str((folder / f"{file}.png").relative_to(out))
         findings[said.finding]["map"] = str((folder / f"{file}-map.png").relative_to(out))
-    caption = [summary_of(predicted), _source_words(predicted)]
+    caption = [*summary_of(predicted), _source_words(predicted)]
     overlay = captioned(labelled_boxes(picture, boxes_present(predicted)), caption)
     write_bytes(folder / "overlay.png", png_bytes(overlay))
     told = {"attributes": dict(predicted.attributes)} if predicted.attributes else {}
@@ -476,14 +511,33 @@ def score_words(said: FindingPrediction) -> str:
     return f"{said.score:.{digits}f} (present from {said.threshold:.{digits}f})"
 
 
-def summary_of(predicted: FilmPrediction) -> str:
-    """Which findings are called present, in a line."""
-    present = [f"{said.finding} {said.score:.2f}" for said in predicted.findings if said.present]
+def summary_of(predicted: FilmPrediction) -> list[str]:
+    """Which findings are called present, and what a report would say, a line each."""
+    present = [
+        f"{said.finding} {said.score:.2f}{'' if said.no_box is None else ' (no box)'}"
+        for said in predicted.findings
+        if said.present
+    ]
     if present:
-        return f"Called present: {', '.join(present)}"
-    if all(said.present is None for said in predicted.findings):
-        return "No threshold was fitted: nothing is called present"
-    return f"None of {len(predicted.findings)} findings called present"
+        first = f"Called present: {', '.join(present)}"
+    elif all(said.present is None for said in predicted.findings):
+        first = "No threshold was fitted: nothing is called present"
+    else:
+        first = f"None of {len(predicted.findings)} findings called present"
+    return [first, *_attribute_words(predicted.attributes)]
+
+
+def _attribute_words(attributes: Mapping[str, float]) -> list[str]:
+    """The likely attributes in a line, the likeliest first; no line of a model without any."""
+    if not attributes:
+        return []
+    ordered = sorted(attributes.items(), key=lambda one: -one[1])
+    likely = [f"{name} {value:.2f}" for name, value in ordered if value >= LIKELY]
+    if not likely:
+        name, value = ordered[0]
+        return [f"Attributes: none from {LIKELY:.2f}; the likeliest is {name} {value:.2f}"]
+    more = f" and {len(likely) - MOST_ATTRIBUTES} more" if len(likely) > MOST_ATTRIBUTES else ""
+    return [f"Attributes: {', '.join(likely[:MOST_ATTRIBUTES])}{more}"]
 
 
 def _map_words(threshold: float | None) -> str:
@@ -510,6 +564,12 @@ def _maps_file(
         domain=np.array("unit"),
     )
     return stream.getvalue()
+
+
+def _film_names(images: Sequence[Path]) -> list[str]:
+    """A folder's name for every film."""
+    stems = [image_stem(image.name) for image in images]
+    return _unique_names(stems, taken=("predictions.json", "maps.npz"))
 
 
 def _file_name(finding: str) -> str:

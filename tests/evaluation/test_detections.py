@@ -1,4 +1,4 @@
-"""A detector that says known boxes, on films whose pixels are not the model's."""
+"""Known boxes of a detector, on films whose pixels are not the model's."""
 
 import csv
 import dataclasses
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dwarf_cxr.data.records import Box, Region
-from dwarf_cxr.detection.detections import Detections, Detector
+from dwarf_cxr.detection.detections import Detections
 from dwarf_cxr.evaluation.detections import evaluate_detections
 from tests.tiny import FINDINGS, SIZE, write_data
 
@@ -15,20 +15,14 @@ DRAWN = Box(20.0, 30.0, 60.0, 90.0)
 """In original pixels, twice as wide and three times as high as the model's image."""
 
 
-class Oracle:
-    """Says the drawn box with a score of .9 on every film, and a wrong one with .95 or .3."""
+COLUMNS = ("Other", "Nodule", "Mass")
 
-    findings = ("Other", "Nodule", "Mass")
-    image_size = SIZE
 
-    def __init__(self, wrong_score: float) -> None:
-        self.wrong_score = wrong_score
-
-    def detect(self, pixels) -> list[Detections]:
-        boxes = np.array([[10, 10, 30, 30], [40, 40, 50, 50]], dtype=np.float32)
-        scores = np.array([0.9, self.wrong_score], dtype=np.float32)
-        mass = np.full(2, 2)
-        return [Detections(boxes, scores, mass) for _ in pixels]
+def said(wrong_score: float) -> Detections:
+    """The drawn box of Mass with a score of .9, and a wrong one with another score."""
+    boxes = np.array([[10, 10, 30, 30], [40, 40, 50, 50]], dtype=np.float32)
+    scores = np.array([0.9, wrong_score], dtype=np.float32)
+    return Detections(boxes, scores, np.full(2, COLUMNS.index("Mass")))
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +46,22 @@ def data(tmp_path_factory):
 
 
 def evaluated(data, tmp_path, wrong_score: float, films=(0, 1, 2, 3, 4), parts=None) -> dict:
-    model = Oracle(wrong_score)
-    assert isinstance(model, Detector)
     parts = {"Mass": ("Mass",), "Effusion": ("Nodule",)} if parts is None else parts
-    path = tmp_path / "boxes.csv"
-    return evaluate_detections(model, parts, data, np.array(films), path, draws=10, seed=0)
+    columns = {name: [COLUMNS.index(part) for part in own] for name, own in parts.items()}
+    found = [said(wrong_score)] * len(films)
+    return evaluate_detections(
+        found, SIZE, columns, data, np.array(films), tmp_path / "boxes.csv", draws=10, seed=0
+    )
+
+
+def test_boxes_of_a_film_are_in_order_and_those_without_a_score_are_none():
+    boxes = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    scores = np.array([[0.2, 0.0, 0.7], [0.0, 0.9, 0.0]], dtype=np.float32)
+    kept = Detections.kept(boxes, scores)
+    np.testing.assert_array_equal(kept.boxes, boxes[[0, 0, 1], [2, 0, 1]])
+    np.testing.assert_array_equal(kept.scores, scores[[0, 0, 1], [2, 0, 1]])
+    assert kept.findings.tolist() == [0, 0, 1]
+    assert len(Detections.kept(boxes, scores * 0).boxes) == 0
 
 
 def test_boxes_are_judged_and_written_in_original_pixels(data, tmp_path):

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from dwarf_cxr.cli import app
 from dwarf_cxr.config import load_config
+from dwarf_cxr.methods import METHODS
 from dwarf_cxr.models.checkpoint import load_model
 from tests.tiny import FINDINGS, random_pixels, write_bert, write_data, write_vit
 
@@ -113,3 +114,16 @@ def test_models_of_other_methods_have_no_temperature(place, tmp_path):
     model = load_model(tmp_path / "run")
     assert "log_scale" not in model.state_dict()
     assert model.findings == FINDINGS
+
+
+def test_the_documented_methods_are_those_of_the_command_in_its_words():
+    text = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
+    documented = {}
+    for line in text.splitlines():
+        cells = [cell.strip().replace("`", "") for cell in line.strip("|").split("|")]
+        if len(cells) == 7 and cells[1].startswith("methods/"):
+            documented[cells[0]] = cells[2]
+    assert documented == {method.name: method.supervision for method in METHODS}
+    shown = CliRunner().invoke(app, ["methods"]).output
+    for name, supervision in documented.items():
+        assert any(line.split()[0] == name and supervision in line for line in shown.splitlines())

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from dwarf_cxr.cli import app
 from dwarf_cxr.config import load_config
 from dwarf_cxr.data.store import PreparedData
+from dwarf_cxr.evaluation.run import evaluate_run
 from dwarf_cxr.models.checkpoint import load_model
 from dwarf_cxr.models.report_attention import ReportAttention
 from dwarf_cxr.reports.attributes import ATTRIBUTES
@@ -187,13 +188,90 @@ def test_regions_of_both_kinds_are_different_and_answers_are_consistent(run):
     np.testing.assert_allclose(part.maps, whole.maps[:, [2, 0]])
     one = model.predict(pixels[3:4])
     np.testing.assert_allclose(one.probability[0], whole.probability[3], rtol=1e-4)
-    for film, detections in enumerate(model.detect(pixels)):
+    for film, detections in enumerate(model.predict(pixels).detections):
         for finding in range(3):
             scores = detections.scores[detections.findings == finding]
             assert list(scores) == sorted(scores, reverse=True)
-            ranks = said.extras["ranks"][film, finding]
-            np.testing.assert_allclose(scores, ranks[ranks > 0].sort(descending=True).values)
-        assert detections.scores.max() == pytest.approx(1.0)
+            scored = said.extras["box_scores"][film, finding]
+            np.testing.assert_allclose(scores, scored[scored > 0].sort(descending=True).values)
+
+
+def overlap(first: np.ndarray, second: np.ndarray) -> float:
+    sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
+    shared = float(np.clip(sides, 0, None).prod())
+    areas = [float((one[2:] - one[:2]).prod()) for one in (first, second)]
+    return shared / (sum(areas) - shared)
+
+
+def test_boxes_are_scored_by_attention_times_the_detectors_score(run):
+    model = load_model(run).eval()
+    pixels = random_pixels(4)
+    images = torch.from_numpy(pixels).float() / 255
+    with torch.no_grad():
+        found = model.regions(images)
+        attention = model(images).extras["attention"].numpy()
+    for film, detections in enumerate(model.predict(pixels).detections):
+        there = found.best.there[film].numpy()
+        boxes, detector = (part[film].numpy()[there] for part in (found.boxes, found.best.scores))
+        relative = attention[film][there] / attention[film].max()
+        for finding in range(3):
+            own = [row for row in range(len(boxes)) if detector[row].argmax() == finding]
+            most = max((relative[row] for row in own), default=0.0)
+            kept = [row for row in own if relative[row] >= model.settings.keep_share * most]
+            kept.sort(key=lambda row: -relative[row] * detector[row, finding])
+            stays: list[int] = []
+            for row in kept:
+                if all(overlap(boxes[row], boxes[one]) <= 0.3 for one in stays):
+                    stays.append(row)
+            chosen = detections.findings == finding
+            np.testing.assert_allclose(
+                detections.scores[chosen],
+                [relative[row] * detector[row, finding] for row in stays],
+                rtol=1e-4,
+            )
+            np.testing.assert_allclose(detections.boxes[chosen], boxes[stays], rtol=1e-4)
+            assert bool(own) == bool(len(stays))  # no finding loses its only box
+
+
+def test_two_films_boxes_differ_as_the_detector_does_of_them(run):
+    """The attention of both films is the same; only how sure the detector is differs."""
+    model = load_model(run).eval()
+    found = model.regions(torch.from_numpy(random_pixels(1)).float() / 255)
+    both = found._replace(
+        best=found.best._replace(
+            **{name: torch.cat([part] * 2) for name, part in found.best._asdict().items()}
+        ),
+        boxes=torch.cat([found.boxes] * 2),
+    )
+    both.best.scores[1] /= 4
+    even = torch.where(both.best.there, 1.0, 0.0)
+    scores = model._box_scores(both, even / even.sum(dim=1, keepdim=True))
+    assert bool((scores[0] > 0).any())
+    torch.testing.assert_close(scores[1], scores[0] / 4)
+
+
+def test_the_detector_is_asked_once_for_scores_boxes_and_attributes(place, run, monkeypatch):
+    asked = []
+    real = ReportAttention.regions
+    monkeypatch.setattr(
+        ReportAttention,
+        "regions",
+        lambda self, images: asked.append(len(images)) or real(self, images),
+    )
+    film = sorted((place / "data-films").glob("*.png"))[0]
+    said = dwarf("predict", run, film, "--out", place / "once")
+    assert said.startswith("0 "), said
+    assert asked == [1]
+    lines = evaluate_run(run, place / "reported", out=place / "once-ev", draws=5)
+    assert any("attributes of 4 reports" in line for line in lines)
+    assert (place / "once-ev" / "boxes.csv").is_file()
+    assert asked == [1, 4]
+
+
+def test_average_precision_over_films_is_not_that_of_ties(run):
+    model = load_model(run)
+    best = [found.scores.max() for found in model.predict(random_pixels(8)).detections]
+    assert len(np.unique(best)) == 8
 
 
 def test_wrong_uses_say_what_is_lacking(place, run, tmp_path):
@@ -209,3 +287,8 @@ def test_wrong_uses_say_what_is_lacking(place, run, tmp_path):
     words = ["train", "gain", "--data", place / "data", "--out", tmp_path / "gain"]
     assert "for report-attention, not gain" in dwarf(*words, "--reports", place / "reported")
     assert "cannot start from a RetinaNet" in dwarf(*words, "--init", place / "detector")
+    watching = dwarf(*plain, "--init", place / "detector", "--set", "watch_test=true")
+    assert "settings: watch_test = true: report-attention does not watch" in watching
+    lost = dwarf(*plain, "--init", place / "detector", "--corpus", tmp_path / "none.txt")
+    assert f"--corpus {tmp_path / 'none.txt'}: no such file; give a file of one report" in lost
+    assert "Errno" not in lost

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -41,6 +42,8 @@ def run(data, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "run"
     said = train(data, folder)
     assert said.startswith("0 "), said
+    assert re.search(r"training epoch 1/2: detection loss \d\.\d{3}\n", said), said
+    assert "label loss" not in said
     return folder
 
 
@@ -89,7 +92,7 @@ def test_prediction_says_its_own_boxes(run, tmp_path):
     record = json.loads((tmp_path / "said" / "predictions.json").read_text())["images"][0]
     model = load_model(run)
     pixels = cv2.imread(str(film), cv2.IMREAD_GRAYSCALE)[None]
-    found = model.detect(pixels)[0]
+    found = model.predict(pixels).detections[0]
     assert (record["width"], record["height"]) == (SIZE, SIZE)
     for name, said in record["findings"].items():
         own = found.findings == FINDINGS.index(name)

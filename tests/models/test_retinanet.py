@@ -7,7 +7,6 @@ import torch
 from dwarf_cxr.config import RetinaNetSettings
 from dwarf_cxr.detection.anchors import make_anchors
 from dwarf_cxr.detection.boxes import FilmBoxes, box_iou, decode, non_maximum_suppression
-from dwarf_cxr.detection.detections import Detector
 from dwarf_cxr.errors import ConfigError
 from dwarf_cxr.models.building import build_fresh
 from dwarf_cxr.models.checkpoint import load_model
@@ -90,8 +89,8 @@ def test_a_finding_s_score_is_that_of_its_best_anchor_whatever_is_asked():
 def test_detections_are_the_greedy_best_boxes():
     model = shaken(tiny(kept_boxes=4, box_overlap=0.2))
     pixels = random_pixels(3)
-    assert isinstance(model, Detector)
-    films = model.detect(pixels)
+    films = model.predict(pixels).detections
+    assert len(films) == 3
     with torch.no_grad():
         said = model(torch.from_numpy(pixels).float() / 255)
     for film, found in enumerate(films):
@@ -106,7 +105,15 @@ def test_detections_are_the_greedy_best_boxes():
             ranked = said.extras["class_logits"][film, :, finding].topk(100)
             kept = non_maximum_suppression(every[ranked.indices], ranked.values, 0.2)
             torch.testing.assert_close(boxes, every[ranked.indices][kept][:4])
-    assert model.detect(pixels[:0]) == []
+    # asked for some findings, in another order, it says the same of them
+    for part, whole in zip(
+        model.predict(pixels, ["Nodule", "Mass"]).detections, films, strict=True
+    ):
+        for place, finding in enumerate((2, 0)):
+            mine, theirs = part.findings == place, whole.findings == finding
+            np.testing.assert_allclose(part.boxes[mine], whole.boxes[theirs], atol=1e-4)
+            np.testing.assert_allclose(part.scores[mine], whole.scores[theirs], rtol=1e-4)
+    assert model.predict(pixels[:0]).detections is None
 
 
 def test_it_learns_where_a_square_is():
@@ -137,11 +144,12 @@ def test_it_learns_where_a_square_is():
         optimizer.step()
     images, truths = films(6)
     overlaps = []
-    for found, truth in zip(model.detect((images * 255).byte().numpy()), truths, strict=True):
+    outputs = model.predict((images * 255).byte().numpy())
+    for found, truth in zip(outputs.detections, truths, strict=True):
         best = found.boxes[found.findings == 1][:1]
         overlaps.append(float(box_iou(torch.from_numpy(best), truth.boxes)))
     assert np.mean(overlaps) > 0.6, overlaps
-    scores = model.predict((images * 255).byte().numpy()).probability
+    scores = outputs.probability
     assert bool((scores[:, 1] > scores[:, [0, 2]].max(axis=1)).all())
 
 
@@ -155,7 +163,8 @@ def test_a_model_folder_gives_the_same_answers(tmp_path):
     np.testing.assert_allclose(
         again.predict(pixels, ["Nodule"]).maps, model.predict(pixels).maps[:, 2:], atol=1e-6
     )
-    for mine, other in zip(model.detect(pixels), again.detect(pixels), strict=True):
+    both = model.predict(pixels).detections, again.predict(pixels).detections
+    for mine, other in zip(*both, strict=True):
         np.testing.assert_allclose(mine.boxes, other.boxes, atol=1e-4)
     with pytest.raises(ConfigError, match="Hernia"):
         model.predict(pixels, ["Hernia"])

@@ -343,6 +343,14 @@ def test_without_reports_their_row_is_left_out_and_with_reports_it_waits(place, 
     assert "report-attention is left out: give films with reports" in shown
     shown = direct(place, "related", tmp_path, reports=[place.reported], **words)
     assert "report-attention waits for finished trainings of retinanet" in shown
+    alone = {**words, "only": ["report-attention"]}
+    with pytest.raises(
+        ConfigError, match=r"--only report-attention: .* with --reports DATA"
+    ) as none:
+        direct(place, "related", tmp_path, **alone)
+    assert "print-only" not in str(none.value)
+    with pytest.raises(ConfigError, match="or with retinanet in it too"):
+        direct(place, "related", tmp_path, reports=[place.reported], **alone)
     with pytest.raises(ConfigError, match="prompts has no such row; related has"):
         direct(place, "prompts", tmp_path, reports=[place.reported])
 

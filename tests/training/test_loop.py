@@ -639,6 +639,20 @@ def test_regions_choose_the_epoch_only_where_they_teach(
     assert best == [True, by_dice]
 
 
+def test_progress_names_every_term_by_what_it_is(place, tmp_path):
+    lines: list[str] = []
+    config = configure(place, ["seg_weight=0.25", "mining_weight=1", "epochs=1"])
+    train(config, tmp_path / "run", report=lambda line, done, total: lines.append(line))
+    steps = [line for line in lines if line.startswith("training epoch 1/1: ")]
+    (row,) = history(tmp_path / "run")
+    shown = (f"{name.replace('_', ' ')} {float(row[name]):.3f}" for name in TERMS)
+    # at the epoch's end the line says what its history does
+    assert steps[-1] == f"training epoch 1/1: {', '.join(shown)}"
+
+
+TERMS = ("label_loss", "dice_loss", "mining_loss")
+
+
 def test_labels_alone_leave_heads_and_dice_aside(place, tmp_path):
     out = tmp_path / "run"
     config = configure(place, ["seg_weight=0", "weight_decay=0.5", "epochs=2"])

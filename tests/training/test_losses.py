@@ -7,7 +7,13 @@ from torch import nn
 from dwarf_cxr.config import ModelSettings, ObjectiveSettings
 from dwarf_cxr.models.vlm import VisionLanguageClassifier
 from dwarf_cxr.objectives.attention_mining import erase
-from dwarf_cxr.training.losses import CaptionBatch, TrainingLoss, frozen_batch_norm, mean_losses
+from dwarf_cxr.training.losses import (
+    CaptionBatch,
+    TrainingLoss,
+    frozen_batch_norm,
+    loss_columns,
+    mean_losses,
+)
 
 NAN = float("nan")
 LABELS = torch.tensor([[1.0, 0.0, 1.0], [NAN, 0.0, 0.0], [0.0, 1.0, NAN]])
@@ -204,3 +210,23 @@ def test_means_of_an_epoch():
     nothing = mean_losses({"label": 0.0, "labels": 0.0}, objective)
     assert nothing["loss"] == 0
     assert nothing["dice_loss"] is None
+
+
+@pytest.mark.parametrize(
+    ("objective", "columns"),
+    [
+        (ObjectiveSettings(), ("label_loss", "dice_loss")),
+        (ObjectiveSettings(seg_weight=0), ("label_loss",)),
+        (ObjectiveSettings(seg_weight=1), ("dice_loss",)),
+        (
+            ObjectiveSettings(seg_weight=0, label_weight=0, detection_weight=1),
+            ("detection_loss",),
+        ),
+        (
+            ObjectiveSettings(seg_weight=0, anomaly_weight=0.01, box_weight=0.5),
+            ("label_loss", "anomaly_loss", "box_loss"),
+        ),
+    ],
+)
+def test_only_what_is_minimised_has_a_name(objective, columns):
+    assert loss_columns(objective) == columns

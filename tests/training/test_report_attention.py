@@ -140,6 +140,14 @@ def test_another_corpus_or_other_data_are_other_reports(tmp_path):
     assert len(said) == 4
     assert reports_digest([data], corpus) == reports_digest([data], corpus)
     corpus.write_bytes(b"\xff\xfe\x00")
-    for wrong in (corpus, tmp_path / "none.txt", tmp_path):
-        with pytest.raises(DataError, match="no text of one report a line"):
+    said = {
+        corpus: "not text in UTF-8",
+        tmp_path / "none.txt": "no such file",
+        tmp_path: "directory",
+    }
+    for wrong, words in said.items():
+        with pytest.raises(
+            DataError, match=f"{words}; give a file of one report a line"
+        ) as refused:
             read_corpus(wrong)
+        assert "Errno" not in str(refused.value)

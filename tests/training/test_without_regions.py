@@ -16,6 +16,7 @@ from dwarf_cxr.data.records import SourceSet
 from dwarf_cxr.errors import DataError
 from dwarf_cxr.evaluation.run import evaluate_run
 from dwarf_cxr.training.loop import train
+from dwarf_cxr.training.run import make_config
 from tests.data.made_covid import MadeImage, write_covid
 from tests.data.made_openi import MadeReport, write_openi
 from tests.tiny import SIZE, settings, write_bert, write_vit
@@ -94,3 +95,35 @@ def test_films_that_were_never_assessed_teach_nothing(encoders, tmp_path):
     )
     with pytest.raises(DataError, match="no training image was assessed for any of Edema"):
         train(config, tmp_path / "run", report=lambda line, done, total: None)
+
+
+class StopError(Exception):
+    """Stops a training at its first word."""
+
+
+def without_regions(folder: Path, method: str, assignments: list[str]) -> RunConfig:
+    data = prepare(covid(folder / "set"), folder / "data", size=SIZE, workers=1)
+    return make_config(method, data.folder, assignments=assignments)
+
+
+def test_a_detector_does_not_train_without_a_box(tmp_path):
+    config = without_regions(tmp_path, "retinanet", [])
+    said: list[str] = []
+    with pytest.raises(DataError, match="nothing but boxes tells a detector") as refused:
+        train(config, tmp_path / "run", report=lambda line, done, total: said.append(line))
+    assert "give data with regions" in str(refused.value)
+    assert not said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "advice"),
+    [("ham", "--set box_weight=0"), ("gain", "method for such data is classifier")],
+)
+def test_other_methods_are_told_what_suits_such_data(tmp_path, method, advice):
+    def stop(line: str, done: int, total: int) -> None:
+        raise StopError(line)
+
+    config = without_regions(tmp_path, method, [])
+    with pytest.raises(StopError, match=f"no training image has a region.*{advice}"):
+        train(config, tmp_path / "run", report=stop)

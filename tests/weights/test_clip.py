@@ -150,5 +150,8 @@ def test_missing_weights_are_refused_and_nothing_is_written(place, tmp_path):
 def test_what_is_there_is_not_overwritten(place, tmp_path):
     with pytest.raises(ConfigError, match="there already"):
         import_clip(str(place / "clip"), tmp_path, KNOWN)
+    file = place / "clip" / "model.safetensors"
+    with pytest.raises(ConfigError, match=r"model\.safetensors: is a file; give the folder"):
+        import_clip(str(file), tmp_path / "m", KNOWN)
     with pytest.raises(ConfigError, match="Zebra"):
         import_clip(str(place / "clip"), tmp_path / "m", KNOWN, prompts={"Zebra": "a mass"})

@@ -9,6 +9,7 @@ from dwarf_cxr.errors import CheckpointError, ConfigError
 from dwarf_cxr.models.checkpoint import load_model
 from dwarf_cxr.models.text_encoders import encode_prompts
 from dwarf_cxr.weights.kad import import_kad
+from dwarf_cxr.weights.query_decoder import Wanted
 from tests.weights.made import (
     dwarf,
     kad_checkpoint,
@@ -148,10 +149,7 @@ def test_the_224_px_variant_ends_with_layer3(text_folder, tmp_path):
     report = import_kad(
         tmp_path / "kad.pt",
         tmp_path / "out",
-        text_encoder=text_folder,
-        trust=False,
-        findings=["Mass"],
-        prompts={"Mass": "the lung mass"},
+        Wanted(text_encoder=text_folder, findings=["Mass"], prompts={"Mass": "the lung mass"}),
     )
     model = load_model(tmp_path / "out")
     assert (model.image_size, model.grid) == (224, (14, 14))
@@ -170,7 +168,7 @@ def test_wrapped_keys_are_unwrapped(light_checkpoint, text_folder, tmp_path):
         wrapped[name] = {prefix + key: value for key, value in light_checkpoint[name].items()}
     torch.save(wrapped, tmp_path / "kad.pt")
     import_kad(
-        tmp_path / "kad.pt", tmp_path / "out", text_encoder=text_folder, trust=False, findings=SHORT
+        tmp_path / "kad.pt", tmp_path / "out", Wanted(text_encoder=text_folder, findings=SHORT)
     )
     assert load_model(tmp_path / "out").findings == SHORT
 
@@ -248,16 +246,14 @@ def test_what_does_not_fit_is_listed_and_nothing_written(
 def test_without_a_tokeniser_the_error_says_what_to_give(light_checkpoint, tmp_path):
     torch.save(light_checkpoint, tmp_path / "kad.pt")
     with pytest.raises(CheckpointError, match=r"give --text-encoder FOLDER.* Med-KEBERT"):
-        import_kad(tmp_path / "kad.pt", tmp_path / "out", text_encoder=None, trust=False)
+        import_kad(tmp_path / "kad.pt", tmp_path / "out", Wanted(text_encoder=None))
 
 
 def test_a_tokeniser_beside_the_file_is_found(light_checkpoint, text_folder, tmp_path):
     for name in ("config.json", "vocab.txt"):
         (tmp_path / name).write_bytes((text_folder / name).read_bytes())
     torch.save(light_checkpoint, tmp_path / "kad.pt")
-    import_kad(
-        tmp_path / "kad.pt", tmp_path / "out", text_encoder=None, trust=False, findings=SHORT
-    )
+    import_kad(tmp_path / "kad.pt", tmp_path / "out", Wanted(text_encoder=None, findings=SHORT))
     assert (tmp_path / "out" / "text_encoder" / "projection.safetensors").is_file()
 
 
@@ -266,13 +262,13 @@ def test_what_is_there_already_is_not_replaced(light_checkpoint, text_folder, tm
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("keep")
     with pytest.raises(CheckpointError, match="there is something already"):
-        import_kad(tmp_path / "kad.pt", tmp_path / "out", text_encoder=text_folder, trust=False)
+        import_kad(tmp_path / "kad.pt", tmp_path / "out", Wanted(text_encoder=text_folder))
     assert (tmp_path / "out" / "mine.txt").read_text() == "keep"
 
 
 def test_a_finding_that_nobody_knows_is_refused(file, text_folder, tmp_path):
     with pytest.raises(ConfigError, match="'Gout'"):
-        import_kad(file, tmp_path / "out", text_encoder=text_folder, trust=False, findings=["Gout"])
+        import_kad(file, tmp_path / "out", Wanted(text_encoder=text_folder, findings=["Gout"]))
 
 
 def test_the_generated_section_has_the_published_count_of_numbers(checkpoint):
@@ -298,7 +294,7 @@ def test_a_checkpoint_with_a_whole_bert_base(light_checkpoint, tmp_path):
     others = {k: v for k, v in light_checkpoint["text_encoder"].items() if "bert_model" not in k}
     torch.save(light_checkpoint | {"text_encoder": text | others}, tmp_path / "kad.pt")
     report = import_kad(
-        tmp_path / "kad.pt", tmp_path / "out", text_encoder=folder, trust=False, findings=["Mass"]
+        tmp_path / "kad.pt", tmp_path / "out", Wanted(text_encoder=folder, findings=["Mass"])
     )
     assert report.variant == "ResNet-50 to layer4, 512 px, 16×16 tokens"
     model = load_model(tmp_path / "out")

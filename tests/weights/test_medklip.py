@@ -7,6 +7,7 @@ from transformers import BertConfig, BertModel
 
 from dwarf_cxr.models.checkpoint import load_model
 from dwarf_cxr.weights.medklip import import_medklip
+from dwarf_cxr.weights.query_decoder import Wanted
 from tests.weights.made import (
     dwarf,
     light,
@@ -94,9 +95,7 @@ def test_without_a_book_the_descriptions_are_asked(checkpoint, text_folder, tmp_
     report = import_medklip(
         tmp_path / "medklip.pth",
         tmp_path / "out",
-        text_encoder=text_folder,
-        trust=False,
-        findings=["Effusion", "Lung Lesion"],
+        Wanted(text_encoder=text_folder, findings=["Effusion", "Lung Lesion"]),
     )
     assert any("give the book with --prompts" in note for note in report.notes)
     assert load_model(tmp_path / "out").findings == ("Effusion", "Lung Lesion")

@@ -13,6 +13,7 @@ from dwarf_cxr.models.checkpoint import load_model
 from dwarf_cxr.models.image_encoders import build_image_encoder, rebuild_image_encoder
 from dwarf_cxr.models.vision_transformer import VisionTransformer
 from dwarf_cxr.weights.kad import import_kad
+from dwarf_cxr.weights.query_decoder import Wanted
 from dwarf_cxr.weights.vit import import_vit
 from tests.tiny import write_vit
 from tests.weights.made import (
@@ -337,9 +338,7 @@ def test_a_whole_kad_model_may_have_a_vit(tmp_path, layout):
     report = import_kad(
         tmp_path / "kad.pt",
         tmp_path / "out",
-        text_encoder=text,
-        trust=False,
-        findings=["Mass", "Nodule"],
+        Wanted(text_encoder=text, findings=["Mass", "Nodule"]),
     )
     assert f"ViT ({layout}), 48 px" in report.variant
     found = load_model(Path(tmp_path / "out"))

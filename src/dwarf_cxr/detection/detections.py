@@ -1,9 +1,9 @@
-"""What a detector says of a film, and what the evaluation needs of it."""
+"""What a detector says of a film."""
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float32, Int64
 
 
 class Detections(NamedTuple):
@@ -12,18 +12,18 @@ class Detections(NamedTuple):
     boxes: Float32[np.ndarray, "box 4"]
     """(x1, y1, x2, y2) in pixels of the model's image."""
     scores: Float32[np.ndarray, "box"]
-    """In [0, 1]; boxes of a finding are in falling order."""
+    """In (0, 1]; boxes of a finding are in falling order."""
     findings: Int64[np.ndarray, "box"]
-    """Indices into the detector's findings."""
+    """Indices into the findings that were asked for, in rising order."""
 
-
-@runtime_checkable
-class Detector(Protocol):
-    """A classifier that also gives boxes of its own, not made from maps."""
-
-    findings: tuple[str, ...]
-    image_size: int
-
-    def detect(self, pixels: UInt8[np.ndarray, "film size size"]) -> list[Detections]:
-        """The boxes of every film, all findings; any number of films, batched internally."""
-        ...
+    @classmethod
+    def kept(
+        cls,
+        boxes: Float32[np.ndarray, "finding place 4"],
+        scores: Float32[np.ndarray, "finding place"],
+    ) -> "Detections":
+        """The boxes of a film that score more than 0."""
+        findings, places = scores.nonzero()
+        own = scores[findings, places]
+        order = np.lexsort((-own, findings))
+        return cls(boxes[findings, places][order], own[order], findings[order])

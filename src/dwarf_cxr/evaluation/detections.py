@@ -10,13 +10,11 @@ from jaxtyping import Float32, Int64
 
 from dwarf_cxr.data.geometry import bounding_box
 from dwarf_cxr.data.store import PreparedData
-from dwarf_cxr.detection.detections import Detections, Detector
+from dwarf_cxr.detection.detections import Detections
 from dwarf_cxr.errors import DataError
 from dwarf_cxr.evaluation.boxes import BoxCases, summarise_boxes
 from dwarf_cxr.files import write_csv
-from dwarf_cxr.progress import Report
 
-BATCH = 64
 COLUMNS = ("image_id", "finding", "x1", "y1", "x2", "y2", "score")
 POLICY = (
     "the detector's own boxes, all that it keeps, against the boxes around the drawn regions; a "
@@ -26,49 +24,43 @@ POLICY = (
 
 
 def evaluate_detections(
-    model: Detector,
-    parts: Mapping[str, tuple[str, ...]],
+    found: Sequence[Detections],
+    image_size: int,
+    columns: Mapping[str, Sequence[int]],
     data: PreparedData,
     indices: Int64[np.ndarray, "image"],
     path: Path,
     *,
     draws: int,
     seed: int,
-    report: Report | None = None,
 ) -> dict[str, Any]:
-    """Detect on the images `indices` of `data`, write the boxes to `path`, score them.
+    """Write a detector's boxes on the images `indices` of `data` to `path`, and score them.
 
     Args:
-        parts: of each of the data's findings, in order, the model's that it is made of; it has the
-            boxes of all of them.
+        found: of every image.
+        image_size: side of the images that the detector saw.
+        columns: of each of the data's findings, in order, those of `found` that it is made of; it
+            has the boxes of all of them.
 
     Returns:
         `policy`, and estimates in `findings` and `macro` by the names of `boxes.METRICS`.
     """
-    found: list[Detections] = []
-    for start in range(0, len(indices), BATCH):
-        if report is not None:
-            report("detecting boxes", start, len(indices))
-        found += model.detect(data.pixels[indices[start : start + BATCH]])
     frames = np.stack([data.widths[indices], data.heights[indices]] * 2, axis=1)
-    scales = frames / model.image_size
+    scales = frames / image_size
     own: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {
-        name: [
-            _of_findings(one, [model.findings.index(part) for part in members], scale)
-            for one, scale in zip(found, scales, strict=True)
-        ]
-        for name, members in parts.items()
+        name: [_of_findings(one, members, scale) for one, scale in zip(found, scales, strict=True)]
+        for name, members in columns.items()
     }
     ids = [data.image_ids[index] for index in indices]
     write_csv(path, COLUMNS, _rows(ids, own))
-    cases = [_cases_of(data, indices, name, own[name]) for name in parts]
+    cases = [_cases_of(data, indices, name, own[name]) for name in columns]
     patients = [data.patient_ids[index] for index in indices]
     findings, macro = summarise_boxes(cases, patients, draws=draws, seed=seed)
     return {
         "policy": POLICY,
         "findings": {
             name: {metric: estimate.to_json() for metric, estimate in values.items()}
-            for name, values in zip(parts, findings, strict=True)
+            for name, values in zip(columns, findings, strict=True)
         },
         "macro": {metric: estimate.to_json() for metric, estimate in macro.items()},
     }

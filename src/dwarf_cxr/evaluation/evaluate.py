@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Float64
 
 from dwarf_cxr import __version__
 from dwarf_cxr.data.harmonise import Agreement, agree, harmonise_data
 from dwarf_cxr.data.label_map import LabelMap, load_label_map
 from dwarf_cxr.data.splits import patient_hashes, splits_sha256
 from dwarf_cxr.data.store import PreparedData
-from dwarf_cxr.detection.detections import Detector
+from dwarf_cxr.detection.detections import Detections
 from dwarf_cxr.errors import CheckpointError, DataError
 from dwarf_cxr.evaluation.attributes import attribute_block
 from dwarf_cxr.evaluation.bootstrap import Estimate
@@ -139,6 +139,8 @@ def evaluate(
     predicting = Stopwatch()
     means = MeanMapsSum(judge.findings, card.map_domain)
     kept_maps: list[Float32[np.ndarray, "batch finding h w"]] = []
+    detected: list[Detections] = []
+    told: list[Float64[np.ndarray, "batch attribute"]] = []
     for start in range(0, len(indices), BATCH):
         if report is not None:
             report(f"scoring {split} images", start, len(indices))
@@ -148,6 +150,9 @@ def evaluate(
             outputs = judge.predict(pixels)
         collected.add(start, chunk, outputs)
         means.add(data.labels[chunk], data.pixels[chunk], outputs.maps)
+        detected += outputs.own.detections or ()
+        if outputs.own.attributes is not None:
+            told.append(outputs.own.attributes)
         if save_maps:
             kept_maps.append(outputs.maps)
     collected.add_shuffled(np.random.default_rng(bootstrap_seed))
@@ -182,21 +187,28 @@ def evaluate(
                 collected.as_cases(collected.evidence, MAPLESS), draws, bootstrap_seed
             )
         }
-    if isinstance(model, Detector):
+    if detected:
         metrics["boxes"] = evaluate_detections(
-            model,
-            judge.parts,
+            detected,
+            model.image_size,
+            judge.columns,
             data,
             indices,
             out / "boxes.csv",
             draws=draws,
             seed=bootstrap_seed,
-            report=report,
         )
     if isinstance(model, AttributeReader):
-        told = attribute_block(model, data, indices, draws=draws, seed=bootstrap_seed)
-        if told is not None:
-            metrics["attributes"] = told
+        block = attribute_block(
+            model.attributes,
+            np.concatenate(told),
+            data,
+            indices,
+            draws=draws,
+            seed=bootstrap_seed,
+        )
+        if block is not None:
+            metrics["attributes"] = block
     write_cases(cases, out / "cases.csv")
     write_mean_maps(means.mean(), out / "mean-maps.npz")
     if save_maps:

@@ -92,7 +92,7 @@ def picture(predicted: FilmPrediction) -> UInt8[np.ndarray, "higher width 3"]:
         drawn = blend(drawn, reduce(np.maximum, map(predicted.map_of, present)))
     drawn = labelled_boxes(drawn, boxes_present(predicted))
     model = f"{NOTICE} · dwarf-cxr {__version__} · {predicted.model.method}"
-    return captioned(drawn, [model, summary_of(predicted)])
+    return captioned(drawn, [model, *summary_of(predicted)])
 
 
 def _reference(header: Dataset) -> Dataset:

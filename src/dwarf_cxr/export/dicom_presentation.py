@@ -153,7 +153,7 @@ def _notice(
     from highdicom.pr import GraphicAnnotation, TextObject
 
     model = f"dwarf-cxr {__version__} · {predicted.model.method}"
-    words = f"{NOTICE} · {model} · {summary_of(predicted)}"
+    words = f"{NOTICE} · {model} · {' · '.join(summary_of(predicted))}"
     return GraphicAnnotation(
         referenced_images=[header],
         graphic_layer=layer,

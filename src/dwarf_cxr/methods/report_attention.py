@@ -15,7 +15,7 @@ from dwarf_cxr.methods.method import Method
 METHOD = Method(
     name="report-attention",
     summary="a detector's regions, ranked by attention that reports have trained",
-    supervision="text (needs --init)",
+    supervision="text, and a detector's boxes (needs --init)",
     settings=MethodSettings(
         model=ReportAttentionSettings(),
         objective=ObjectiveSettings(seg_weight=0.0, triplet_weight=1.0),

@@ -30,6 +30,11 @@ def find_folder(setting: str, name: str) -> Path:
     folder = Path(name)
     if folder.is_dir():
         return folder
+    if folder.exists():
+        raise ConfigError(
+            f"{setting} = {name}: is a file; give the folder that it lies in, in Hugging Face "
+            "layout (config.json and tokeniser beside the weights), or a name on the hub (org/name)"
+        )
     if not HUB_NAME.fullmatch(name):
         raise ConfigError(
             f"{setting} = {name}: no such folder; give a folder in Hugging Face layout "

@@ -8,6 +8,8 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from torch import Tensor
 
+from dwarf_cxr.detection.detections import Detections
+
 MapDomain = Literal["simplex", "unit"]
 """simplex: non-negative, sums to 1 over the grid; unit: each value in [0, 1]."""
 
@@ -32,6 +34,11 @@ class Outputs(NamedTuple):
     """(B, C, h, w) float32, unit domain."""
     extras: dict[str, np.ndarray]
     """`dwarf-prior`: "prior" (C, h, w) and "evidence" (B, C, h, w), unit domain."""
+    detections: tuple[Detections, ...] | None = None
+    """A detector's own boxes on each film, not made from maps; None of other models and of no film.
+    """
+    attributes: np.ndarray | None = None
+    """(B, attribute) float64: probabilities of what a report would say; None likewise."""
 
 
 @dataclass(frozen=True)
@@ -122,10 +129,7 @@ class AttributeReader(Protocol):
     """A classifier that also tells what a report would say."""
 
     attributes: tuple[str, ...]
-
-    def predict_attributes(self, pixels: np.ndarray) -> np.ndarray:
-        """Probabilities (B, attribute) for uint8 `pixels` (B, size, size)."""
-        ...
+    """Of the columns of `Outputs.attributes`."""
 
 
 def method_of(model: StatedClassifier) -> str:

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from dwarf_cxr.detection.detections import Detections
 from dwarf_cxr.models.outputs import Outputs, Prediction
 
 PREDICT_BATCH = 32
@@ -21,6 +22,9 @@ def predict_in_batches(
     grid: tuple[int, int],
 ) -> Outputs:
     """Probabilities and unit-domain maps of `answer`, with `network` in evaluation mode.
+
+    Boxes and attributes are had where the answer's extras have them: "boxes" (b, C, place, 4) with
+    "box_scores" (b, C, place), 0 for those that are not kept, and "attributes" (b, K), logits.
 
     Args:
         answer: what `network` says of images (b, size, size) in [0, 1].
@@ -47,7 +51,17 @@ def predict_in_batches(
         extras["prior"] = parts[0].extras["prior"].float().cpu().numpy()
         evidence = torch.cat([part.extras["evidence"] for part in parts])
         extras["evidence"] = evidence.float().cpu().numpy()
-    return Outputs(probability.cpu().numpy(), maps.cpu().numpy(), extras)
+    detections = attributes = None
+    if "box_scores" in parts[0].extras:
+        boxes, scores = (
+            torch.cat([part.extras[name] for part in parts]).float().cpu().numpy()
+            for name in ("boxes", "box_scores")
+        )
+        detections = tuple(map(Detections.kept, boxes, scores))
+    if "attributes" in parts[0].extras:
+        told = torch.cat([part.extras["attributes"] for part in parts])
+        attributes = told.double().sigmoid().cpu().numpy()
+    return Outputs(probability.cpu().numpy(), maps.cpu().numpy(), extras, detections, attributes)
 
 
 def simplex_to_unit(maps: Float[Tensor, "batch finding h w"]) -> Float[Tensor, "batch finding h w"]:

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from jaxtyping import Float, Float64, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from dwarf_cxr.config import ReportAttentionSettings
@@ -16,11 +15,9 @@ from dwarf_cxr.detection.boxes import (
     non_maximum_suppression,
     rasterise,
 )
-from dwarf_cxr.detection.detections import Detections
 from dwarf_cxr.detection.roi_align import pyramid_roi_align
 from dwarf_cxr.models.findings_classifier import FindingsClassifier
 from dwarf_cxr.models.outputs import Prediction
-from dwarf_cxr.models.predicting import PREDICT_BATCH
 from dwarf_cxr.models.region_attention import RegionAnswer, RegionAttention, Regions
 from dwarf_cxr.models.retinanet import STRIDES, RetinaNet
 
@@ -44,8 +41,9 @@ class ReportAttention(FindingsClassifier):
 
     The detector is frozen. A film's findings and maps come from its regions: a finding's score is
     the detector's, averaged over regions by their attention; its boxes are the regions that the
-    detector takes for it, ranked by attention; its map is these boxes drawn (the original has no
-    findings, only boxes of pneumonia). `attributes` are told from the attended regions.
+    detector takes for it, ranked by attention times the detector's score; its map is these boxes
+    drawn (the original has no findings, only boxes of pneumonia). `attributes` are told from the
+    attended regions.
     """
 
     def __init__(
@@ -144,9 +142,9 @@ class ReportAttention(FindingsClassifier):
 
         Returns:
             Logits (B, C) of the attended mean of the detector's scores; maps (B, C, h, w), each
-            cell the largest relative attention of the finding's boxes that cover it. Extras:
-            "attributes" (B, K) logits, "attention" (B, region), "boxes" (B, region, 4) and "ranks"
-            (B, C, region): what `detect` cuts.
+            cell the largest score of the finding's boxes that cover it. Extras: "attributes" (B, K)
+            logits, "attention" (B, region), "boxes" (B, C, region, 4) and "box_scores"
+            (B, C, region), 0 for regions that are no box of the finding.
         """
         return self.judge(self.regions(images), findings)
 
@@ -155,81 +153,37 @@ class ReportAttention(FindingsClassifier):
         answer: RegionAnswer = self.attention(found.best)
         asked = list(range(len(self.findings)) if findings is None else findings)
         share = torch.einsum("bi,bic->bc", answer.attention, found.best.scores)
-        ranks = self._ranks(answer.attention, found.best.scores)
-        stays = self._stays(found.boxes, ranks)
-        maps = rasterise(
-            found.boxes[:, None].expand(-1, len(self.findings), -1, -1),
-            ranks * stays,
-            self.image_size,
-            self.grid,
-        )
+        scores = self._box_scores(found, answer.attention)[:, asked]
+        boxes = found.boxes[:, None].expand(-1, len(asked), -1, -1)
+        maps = rasterise(boxes, scores, self.image_size, self.grid)
         extras = {
             "attributes": answer.attributes,
             "attention": answer.attention,
-            "boxes": found.boxes,
-            "ranks": (ranks * stays)[:, asked],
+            "boxes": boxes,
+            "box_scores": scores,
         }
         logits = torch.logit(share[:, asked], eps=1e-6)
-        return Prediction(logits, maps[:, asked].clamp(0, 1), self.map_domain, extras)
+        return Prediction(logits, maps.clamp(0, 1), self.map_domain, extras)
 
-    def _ranks(
-        self,
-        attention: Float[Tensor, "batch region"],
-        scores: Float[Tensor, "batch region finding"],
+    def _box_scores(
+        self, found: FoundRegions, attention: Float[Tensor, "batch region"]
     ) -> Float[Tensor, "batch finding region"]:
-        """Attention as a share of the largest of the film; 0 for regions of other findings."""
+        """Attention times the detector's score of each finding's boxes; 0 for other regions.
+
+        Attention is a share of the largest of the film: alone it ranks a film's regions, and would
+        give the best of every film, ill or not, the same score.
+        """
         relative = attention / attention.amax(dim=1, keepdim=True).clamp(min=1e-12)
-        own = scores.argmax(dim=-1)[:, None] == torch.arange(
-            len(self.findings), device=scores.device
+        own = found.best.scores.argmax(dim=-1)[:, None] == torch.arange(
+            len(self.findings), device=attention.device
         ).reshape(1, -1, 1)
-        return relative[:, None] * own
-
-    def _stays(self, boxes: Tensor, ranks: Float[Tensor, "batch finding region"]) -> Tensor:
-        """Regions of each finding that are attended enough and not overlapped by better ones."""
-        spread = boxes[:, None].expand(-1, ranks.shape[1], -1, -1)
-        stays = non_maximum_suppression(spread, ranks, self.settings.box_overlap)
+        attended = relative[:, None] * own
         # a finding's own best region stays, however little it is attended beside another's
-        limit = self.settings.keep_share * ranks.amax(dim=-1, keepdim=True)
-        return stays & (ranks > 0) & (ranks >= limit)
-
-    @torch.inference_mode()
-    def detect(self, pixels: UInt8[np.ndarray, "film size size"]) -> list[Detections]:
-        """The boxes of every film, of each finding in falling order of relative attention."""
-        films: list[Detections] = []
-        for said in self._answers(pixels):
-            boxes, ranks = said.extras["boxes"].cpu(), said.extras["ranks"].cpu()
-            for box, rank in zip(boxes, ranks, strict=True):
-                finding, region = rank.nonzero(as_tuple=True)
-                scores = rank[finding, region]
-                order = torch.argsort(finding * 2.0 - scores, stable=True)
-                films.append(
-                    Detections(
-                        box[region][order].numpy(), scores[order].numpy(), finding[order].numpy()
-                    )
-                )
-        return films
-
-    @torch.inference_mode()
-    def predict_attributes(
-        self, pixels: UInt8[np.ndarray, "film size size"]
-    ) -> Float64[np.ndarray, "film attribute"]:
-        """The probability of every attribute, from films alone."""
-        parts = [
-            said.extras["attributes"].double().sigmoid().cpu().numpy()
-            for said in self._answers(pixels)
-        ]
-        return np.concatenate([np.zeros((0, len(self.attributes))), *parts])
-
-    def _answers(self, pixels: np.ndarray) -> list[Prediction]:
-        was_training = self.training
-        self.eval()
-        device = self.detector.anchors.device
-        answers = []
-        for start in range(0, len(pixels), PREDICT_BATCH):
-            chunk = np.ascontiguousarray(pixels[start : start + PREDICT_BATCH])
-            answers.append(self(torch.from_numpy(chunk).to(device).float() / 255))
-        self.train(was_training)
-        return answers
+        limit = self.settings.keep_share * attended.amax(dim=-1, keepdim=True)
+        scores = attended * (attended >= limit) * found.best.scores.transpose(1, 2)
+        spread = found.boxes[:, None].expand(-1, len(self.findings), -1, -1)
+        # what was dropped scores 0, comes last and removes nothing
+        return scores * non_maximum_suppression(spread, scores, self.settings.box_overlap)
 
     def architecture(self) -> dict[str, Any]:
         """What `models/building.py` needs to build the same network without its weights."""

@@ -9,19 +9,16 @@ the same place.
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from dwarf_cxr.config import RetinaNetSettings
 from dwarf_cxr.detection.anchors import RATIOS, SCALES, make_anchors
 from dwarf_cxr.detection.boxes import clip_to_image, decode, non_maximum_suppression, rasterise
-from dwarf_cxr.detection.detections import Detections
 from dwarf_cxr.models.findings_classifier import FindingsClassifier
 from dwarf_cxr.models.outputs import Prediction
-from dwarf_cxr.models.predicting import PREDICT_BATCH
 
 STRIDES = (8, 16, 32)
 SHAPES = len(SCALES) * len(RATIOS)
@@ -108,8 +105,11 @@ class RetinaNet(FindingsClassifier):
             Logits (B, C), the largest of all anchors'. Maps (B, C, h, w) are boxes drawn on the
             finest level's grid: a cell has the largest score of the candidates over it, before any
             suppression, by the share that they cover. They have no gradient, and how many boxes
-            there are, and where one ends inside another, is lost; `detect` says it. Extras:
-            "class_logits" (B, A, C), "offsets" (B, A, 4) and "anchors" (A, 4).
+            there are, and where one ends inside another, is lost. Extras: "class_logits" (B, A, C),
+            "offsets" (B, A, 4) and "anchors" (A, 4), and in evaluation mode "boxes" (B, C, n, 4)
+            with "box_scores" (B, C, n): of each finding the best `kept_boxes`, however low they
+            score, where to cut being for who uses them, and 0 for the others. A finding's score is
+            that of its best box.
         """
         class_logits, offsets = self.score_anchors(self.pyramid(images))
         if findings is not None:
@@ -117,6 +117,8 @@ class RetinaNet(FindingsClassifier):
         boxes, scores = self.candidates(class_logits, offsets)
         maps = rasterise(boxes, scores, self.image_size, self.grid)
         extras = {"class_logits": class_logits, "offsets": offsets, "anchors": self.anchors}
+        if not self.training:  # losses are of anchors
+            extras |= {"boxes": boxes, "box_scores": scores * self._stays(boxes, scores)}
         return Prediction(class_logits.amax(dim=1), maps, self.map_domain, extras)
 
     @torch.no_grad()
@@ -135,27 +137,14 @@ class RetinaNet(FindingsClassifier):
         boxes = decode(offsets.float()[films, places], self.anchors[places])
         return clip_to_image(boxes, self.image_size, self.image_size), best
 
-    @torch.inference_mode()
-    def detect(self, pixels: UInt8[np.ndarray, "film size size"]) -> list[Detections]:
-        """The boxes of every film: of each finding the best `kept_boxes`, however low they score.
-
-        Where to cut is for who uses them; a finding's score is that of its best box.
-        """
-        was_training = self.training
-        self.eval()
-        films: list[Detections] = []
-        for start in range(0, len(pixels), PREDICT_BATCH):
-            chunk = np.ascontiguousarray(pixels[start : start + PREDICT_BATCH])
-            images = torch.from_numpy(chunk).to(self.anchors.device).float() / 255
-            boxes, scores = self.candidates(*self.score_anchors(self.pyramid(images)))
-            stays = non_maximum_suppression(boxes, scores, self.settings.box_overlap)
-            # best first: the count of those that stay is the rank
-            stays &= stays.cumsum(dim=-1) <= self.settings.kept_boxes
-            for its, their, kept in zip(boxes.cpu(), scores.cpu(), stays.cpu(), strict=True):
-                finding = kept.nonzero()[:, 0]
-                films.append(Detections(its[kept].numpy(), their[kept].numpy(), finding.numpy()))
-        self.train(was_training)
-        return films
+    def _stays(
+        self,
+        boxes: Float[Tensor, "batch finding box 4"],
+        scores: Float[Tensor, "batch finding box"],
+    ) -> Bool[Tensor, "batch finding box"]:
+        stays = non_maximum_suppression(boxes, scores, self.settings.box_overlap)
+        # best first: the count of those that stay is the rank
+        return stays & (stays.cumsum(dim=-1) <= self.settings.kept_boxes)
 
 
 def _subnet(width: int, depth: int, outputs: int) -> nn.Sequential:

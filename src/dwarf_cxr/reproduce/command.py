@@ -114,9 +114,12 @@ def reproduce(
         if recipe is TRANSFER:
             evaluate_elsewhere(rows, places, draws=size.draws, report=report)
         planned.append(rows)
-    warnings += _not_started(recipe, planned, choices)
+    waiting = _not_started(recipe, planned, choices)
+    warnings += waiting
     results = [read_results(rows, draws=size.draws, columns=recipe.columns) for rows in planned]
     if not any(results):
+        if only is not None and all(row.start for row in recipe.rows if row.name in only):
+            raise ConfigError(f"--only {','.join(only)}: nothing to show. {' '.join(waiting)}")
         raise ConfigError(
             f"{out}: no row of {recipe.name} is trained to its end; leave out --print-only to train"
         )
@@ -218,7 +221,10 @@ def _not_started(
             len(next((one.trainings for one in rows if one.row is row), ())) < len(choices.seeds)
             for rows in planned
         ):
-            found.append(f"{row.name} waits for finished trainings of {row.start}.")
+            found.append(
+                f"{row.name} waits for finished trainings of {row.start}: give the same command "
+                f"without --only, or with {row.start} in it too."
+            )
     return found
 
 

@@ -574,8 +574,8 @@ RELATED = Recipe(
         "(RetinaNet), and the reports of --reports on top of it. Networks differ too: GAIN, DWARF "
         "and the classifier are vision-language, the others convolutional.",
         "RetinaNet's map is made of its boxes, and its score is that of its best box. A box of "
-        "report-attention scores relative to the best one of its film, so that its AP, which sorts "
-        "boxes of all films, is mostly ties.",
+        "report-attention scores its attention, as a share of its film's largest, times the score "
+        "that RetinaNet gives it.",
         "Sriker et al. train on all of NIH ChestX-ray14 at its full number of findings; which "
         "epoch their numbers are of is not said.",
     ),

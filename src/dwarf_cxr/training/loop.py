@@ -18,6 +18,7 @@ from lightning_fabric.strategies import DDPStrategy, Strategy
 from torch.utils.tensorboard import SummaryWriter
 
 from dwarf_cxr.config import (
+    ObjectiveSettings,
     RegionSource,
     RunConfig,
     TrainingSettings,
@@ -47,6 +48,7 @@ from dwarf_cxr.training.losses import (
     CaptionBatch,
     TrainingLoss,
     added_loss_columns,
+    loss_columns,
     mean_losses,
 )
 from dwarf_cxr.training.optimisation import build_optimizer, rate_factor, set_rates
@@ -148,13 +150,10 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
                 0,
                 settings.epochs,
             )
+    elif objective.detection_weight > 0:
+        _refuse_no_box(marked, train_indices)
     elif objective.supervises_maps and not data.has_region()[train_indices].any():
-        report(
-            "warning: no training image has a region: the maps are not trained, only the scores; "
-            "the method for such data is classifier",
-            0,
-            settings.epochs,
-        )
+        report(f"warning: {_no_region_words(objective)}", 0, settings.epochs)
 
     initial = None if config.init is None else load_initial(Path(config.init))
     if initial is None:
@@ -235,7 +234,7 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
                 progress.step += 1
                 progress.seconds = time.monotonic() - started
                 line = estimate.line(progress.step)
-                report(line or _loss_line(progress, settings.epochs), progress.step, steps)
+                report(line or _loss_line(progress, config), progress.step, steps)
                 # a signal can reach one process alone, or the others a step later
                 flag = torch.tensor(float(interrupt.signalled), device=fabric.device)
                 interrupt.signalled = bool(fabric.all_reduce(flag, reduce_op="sum") > 0)
@@ -397,6 +396,27 @@ def _without_region(data: PreparedData, indices: np.ndarray) -> list[str]:
     return [finding for finding, any_ in zip(data.findings, marked, strict=True) if not any_]
 
 
+def _no_region_words(objective: ObjectiveSettings) -> str:
+    if objective.box_weight > 0:
+        return (
+            "no training image has a region: HAM trains on labels alone; say so with "
+            "--set box_weight=0, and the epoch is chosen by the scores alone too"
+        )
+    return (
+        "no training image has a region: the maps are not trained, only the scores; the method for "
+        "such data is classifier"
+    )
+
+
+def _refuse_no_box(marked: PreparedData, train_indices: np.ndarray) -> None:
+    if _without_region(marked, train_indices) == list(marked.findings):
+        raise DataError(
+            f"{marked.folder}: no training image has a region of {', '.join(marked.findings)}, and "
+            "nothing but boxes tells a detector what is there; give data with regions, or train "
+            "classifier, class-attention or ham (--set box_weight=0), which learn from labels"
+        )
+
+
 def _refuse_no_pseudo_regions(
     data: PreparedData, train_indices: np.ndarray, regions: RegionSource
 ) -> None:
@@ -505,10 +525,14 @@ class _Estimate:
         return f"estimated training time: {minutes:.1f} minutes ({per_step:.2f} s a step)"
 
 
-def _loss_line(progress: Progress, epochs: int) -> str:
-    sums = progress.sums
-    label = sums["label"] / max(sums["labels"], 1) if sums else math.nan
-    return f"epoch {progress.epoch + 1}/{epochs} label loss {label:.3f}"
+def _loss_line(progress: Progress, config: RunConfig) -> str:
+    """Every term that is minimised, by its name in history.csv: the epoch's mean so far."""
+    means = mean_losses(progress.sums, config.settings.objective)
+    terms = ", ".join(
+        f"{name.replace('_', ' ')} {'-' if (mean := means[name]) is None else f'{mean:.3f}'}"
+        for name in loss_columns(config.settings.objective)
+    )
+    return f"training epoch {progress.epoch + 1}/{config.settings.training.epochs}: {terms}"
 
 
 def _epoch_line(row: Mapping[str, object], epochs: int) -> str:

@@ -239,6 +239,16 @@ def added_loss_columns(objective: ObjectiveSettings) -> tuple[str, ...]:
     return tuple(name for name, weight in weights.items() if weight > 0)
 
 
+def loss_columns(objective: ObjectiveSettings) -> tuple[str, ...]:
+    """The columns of the terms that are minimised, of the paper's and of others."""
+    paper = {
+        "label_loss": objective.label_weight * (1 - objective.seg_weight),
+        "dice_loss": objective.seg_weight,
+    }
+    used = [name for name, weight in paper.items() if weight > 0]
+    return (*used, *added_loss_columns(objective))
+
+
 def mean_losses(
     totals: Mapping[str, float], objective: ObjectiveSettings
 ) -> dict[str, float | None]:

@@ -101,8 +101,13 @@ def read_corpus(corpus: Path | None) -> list[str]:
         return []
     try:
         return corpus.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as fault:
-        raise DataError(f"{corpus}: no text of one report a line ({fault})") from None
+    except UnicodeDecodeError:
+        raise DataError(
+            f"--corpus {corpus}: not text in UTF-8; give a file of one report a line"
+        ) from None
+    except OSError as fault:
+        why = "no such file" if isinstance(fault, FileNotFoundError) else fault.strerror
+        raise DataError(f"--corpus {corpus}: {why}; give a file of one report a line") from None
 
 
 def as_detector(initial: Model | None, where: str | Path | None) -> RetinaNet:

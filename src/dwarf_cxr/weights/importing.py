@@ -11,6 +11,7 @@ from dwarf_cxr.weights.clip import import_clip
 from dwarf_cxr.weights.kad import import_kad
 from dwarf_cxr.weights.kebert import import_kebert
 from dwarf_cxr.weights.medklip import import_medklip
+from dwarf_cxr.weights.query_decoder import Wanted
 from dwarf_cxr.weights.report import Report
 from dwarf_cxr.weights.vit import Pixels, import_vit
 
@@ -82,12 +83,4 @@ def import_foreign(
             ),
         )
     importer = import_kad if family == "kad" else import_medklip
-    return importer(
-        path,
-        out,
-        text_encoder=text_encoder,
-        trust=trust,
-        image_size=image_size,
-        findings=findings,
-        prompts=words,
-    )
+    return importer(path, out, Wanted(text_encoder, trust, image_size, findings, words))

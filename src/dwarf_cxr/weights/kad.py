@@ -10,7 +10,6 @@ Nothing lies between encoders and decoder: all work with 768 numbers. A checkpoi
 DWARF in this layout would be read as well; none is public.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from dwarf_cxr.weights.query_decoder import (
     FEEDFORWARD,
     HEADS,
     LAYERS,
+    Wanted,
     take_decoder,
     take_score,
 )
@@ -58,33 +58,21 @@ class _ImagePart:
     notes: tuple[str, ...] = ()
 
 
-def import_kad(
-    path: Path,
-    out: Path,
-    *,
-    text_encoder: Path | None,
-    trust: bool,
-    image_size: int | None = None,
-    findings: Sequence[str] | None = None,
-    prompts: Mapping[str, str] | None = None,
-) -> Report:
+def import_kad(path: Path, out: Path, wanted: Wanted) -> Report:
     """Write `out`, a model folder; nothing on any refusal.
 
     Args:
-        text_encoder: a folder of Med-KEBERT; only its tokeniser and config.json are read, since the
-            checkpoint holds the weights.
-        image_size: of the films, in pixels; default 512, 224 or the ViT's own. KAD-1024 cannot be
-            told from KAD-512: give 1024.
-        findings: those of the vocabulary that the model is asked for by default; all without it.
-        prompts: the words a finding is asked with, where KAD's own are not wanted.
+        wanted: of the folder of Med-KEBERT only tokeniser and config.json are read, since the
+            checkpoint holds the weights. Films are of 512 px, 224 or the ViT's own; KAD-1024 cannot
+            be told from KAD-512: give 1024. Findings are those of the vocabulary.
 
     Raises:
         CheckpointError: damaged, refused, of another family, or keys that do not fit, all listed.
         ConfigError: a finding that the vocabulary does not have.
     """
     refuse_occupied(out)
-    asked = select(findings or VOCABULARY, VOCABULARY, where="--findings")
-    foreign = open_foreign(path, trust=trust)
+    asked = select(wanted.findings or VOCABULARY, VOCABULARY, where="--findings")
+    foreign = open_foreign(path, trust=wanted.trust)
     missing = [name for name in SECTIONS if name not in foreign.content]
     if missing:
         raise CheckpointError(
@@ -92,13 +80,13 @@ def import_kad(
             f"{looks_like(foreign.content)}"
         )
     readers = {name: KeyReader(name, foreign.section(name)) for name in SECTIONS}
-    text = open_text_folder(text_encoder, foreign.file, "Med-KEBERT")
+    text = open_text_folder(wanted.text_encoder, foreign.file, "Med-KEBERT")
     if text.config["hidden_size"] != WIDTH:
         raise CheckpointError(
             f"{text.folder}: a BERT of {text.config['hidden_size']} numbers a token; "
             f"KAD's has {WIDTH}"
         )
-    image = _take_image_encoder(readers["image_encoder"], image_size)
+    image = _take_image_encoder(readers["image_encoder"], wanted.image_size)
     reader = readers["text_encoder"]
     bert = take_bert(reader, "bert_model.", text, pooler=True)
     if bert.projection is None:
@@ -144,8 +132,8 @@ def import_kad(
         next_step=f"dwarf evaluate {out} --data DATA  (prepared with --size {image.image_size})",
     )
     own = {name: PROMPTS.get(name, name.lower()) for name in asked}
-    own |= {name: words for name, words in (prompts or {}).items() if name in own}
-    unknown = [name for name in prompts or {} if name not in own]
+    own |= {name: words for name, words in (wanted.prompts or {}).items() if name in own}
+    unknown = [name for name in wanted.prompts or {} if name not in own]
     if unknown:
         select(unknown, asked, where="--prompts")
     with atomic_folder(out) as fresh:

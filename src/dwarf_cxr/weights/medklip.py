@@ -8,7 +8,7 @@ map is the mean over its layers, as in MedKLIP's grounding.
 MedKLIP tokenises in its own way, with [CLS] in front, no [SEP] behind, and 64 tokens at most.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -26,6 +26,7 @@ from dwarf_cxr.weights.query_decoder import (
     FEEDFORWARD,
     HEADS,
     LAYERS,
+    Wanted,
     take_decoder,
     take_score,
 )
@@ -61,37 +62,26 @@ NAMES = {
 """MedKLIP's observations in the shared vocabulary; `eumonia` is how its book spells pneumonia."""
 
 
-def import_medklip(
-    path: Path,
-    out: Path,
-    *,
-    text_encoder: Path | None,
-    trust: bool,
-    image_size: int | None = None,
-    findings: Sequence[str] | None = None,
-    prompts: Mapping[str, str] | None = None,
-) -> Report:
+def import_medklip(path: Path, out: Path, wanted: Wanted) -> Report:
     """Write `out`, a model folder; nothing on any refusal.
 
     Args:
-        text_encoder: a folder of Bio_ClinicalBERT with its weights.
-        image_size: of the films, in pixels; default 224.
-        prompts: observation to the sentence it is asked with, such as MedKLIP's own book of 75;
-            without it the vocabulary's descriptions.
-        findings: those of the prompts that the model is asked for by default; all without it.
+        wanted: the folder of Bio_ClinicalBERT needs its weights. Films are of 224 px. Prompts are
+            of observations, such as MedKLIP's own book of 75; without them the vocabulary's
+            descriptions are, and findings are those of the prompts.
 
     Raises:
         CheckpointError: damaged, refused, of another family, or keys that do not fit, all listed.
         ConfigError: a finding without a prompt.
     """
     refuse_occupied(out)
-    known = {NAMES.get(name, name): words for name, words in prompts.items()} if prompts else None
-    known = known or {name: DESCRIPTIONS[name] for name in VOCABULARY}
-    asked = select(findings or list(known), list(known), where="--findings")
-    size = image_size or IMAGE_SIZE
+    book = wanted.prompts or {name: DESCRIPTIONS[name] for name in VOCABULARY}
+    known = {NAMES.get(name, name): words for name, words in book.items()}
+    asked = select(wanted.findings or list(known), list(known), where="--findings")
+    size = wanted.image_size or IMAGE_SIZE
     if size < 32:
         raise CheckpointError(f"--image-size {size}: ResNet-50 needs 32 px at least")
-    foreign = open_foreign(path, trust=trust)
+    foreign = open_foreign(path, trust=wanted.trust)
     section = foreign.content.get("model")
     state = foreign.section("model") if isinstance(section, Mapping) else None
     reader = KeyReader("model", state or tensors_of(foreign.content, str(foreign.file)))
@@ -107,8 +97,8 @@ def import_medklip(
         "text_projection": reader.take_linear("disease_embedding_layer", WIDTH, TEXT_WIDTH),
     }
     reader.drop("cl_fc.*", "aligns anatomy while pretraining")
-    text = open_text_folder(text_encoder, foreign.file, "Bio_ClinicalBERT")
-    bert_reader = _open_bert(text, trust)
+    text = open_text_folder(wanted.text_encoder, foreign.file, "Bio_ClinicalBERT")
+    bert_reader = _open_bert(text, wanted.trust)
     bert = take_bert(bert_reader, "", text, pooler=False)
     if text.config["hidden_size"] != TEXT_WIDTH:
         bert_reader.faults.append(f"hidden_size is {text.config['hidden_size']}, not {TEXT_WIDTH}")
@@ -148,7 +138,7 @@ def import_medklip(
             f"{HEADS} attention heads; images normalised as ImageNet's; text of {text.folder.name}",
             f"{len(asked)} observations are asked at once, MedKLIP asks its book of 75; a score "
             "depends on which others are in the question"
-            + ("" if prompts else ": give the book with --prompts to ask as it does"),
+            + ("" if wanted.prompts else ": give the book with --prompts to ask as it does"),
         ),
         next_step=f"dwarf evaluate {out} --data DATA  (prepared with --size {size})",
     )

@@ -1,5 +1,9 @@
 """The query decoder that KAD and MedKLIP share, under the names of `models/decoder.py`."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
 from torch import Tensor
 
 from dwarf_cxr.weights.keys import KeyReader
@@ -9,6 +13,22 @@ HEADS = 4
 """Of both; no tensor tells it."""
 FEEDFORWARD = 1024
 DROPOUT = 0.1
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How the user wants a model to be imported, where the checkpoint leaves it open."""
+
+    text_encoder: Path | None
+    """A folder of the family's BERT; None: it lies beside the checkpoint."""
+    trust: bool = False
+    """Unpickle in full what holds more than tensors: it can run any program."""
+    image_size: int | None = None
+    """Of the films, in pixels; None: as the checkpoint tells."""
+    findings: Sequence[str] | None = None
+    """Those that the model is asked for by default; None: all that it can be asked for."""
+    prompts: Mapping[str, str] | None = None
+    """Finding to the words it is asked with, where the family's own are not wanted."""
 
 
 def take_decoder(reader: KeyReader, width: int) -> dict[str, Tensor]:
