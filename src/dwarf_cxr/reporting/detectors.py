@@ -8,11 +8,10 @@ from dwarf_cxr.evaluation.boxes import THRESHOLDS
 from dwarf_cxr.reporting.intervals import DASH
 from dwarf_cxr.reporting.metrics import ATTRIBUTE_METRICS, BOX_METRICS
 from dwarf_cxr.reporting.runs import EvaluatedRun, all_findings
-from dwarf_cxr.reporting.tables import Cell, Row, cells_of, method_and_seed, shown_estimate
+from dwarf_cxr.reporting.tables import Row, cells_of, method_and_seed, shown_estimate
 
 BOX_GROUPS = tuple(
-    (metric.label.rsplit(" ", 1)[0], metric.note)
-    for metric in BOX_METRICS[:: len(THRESHOLDS)]
+    (metric.label.rsplit(" ", 1)[0], metric.note) for metric in BOX_METRICS[:: len(THRESHOLDS)]
 )
 """Label and note over the columns of each measure, one column for every IoU."""
 

@@ -304,9 +304,7 @@ def _run_panels(
     return panels
 
 
-def _boxes_panel(
-    data: PreparedData, index: int, film: Picture, seen: Seen, finding: str
-) -> Panel:
+def _boxes_panel(data: PreparedData, index: int, film: Picture, seen: Seen, finding: str) -> Panel:
     """The boxes that `dwarf predict` would give, the best few of them; the best one without any."""
     image_id, name = data.image_ids[index], seen.run.name
     assert seen.boxes is not None
@@ -322,25 +320,25 @@ def _boxes_panel(
     title = f"Boxes of {name}"
     return Panel(
         title,
-        _box_lines(found, reaching, shown, truths),
+        _box_lines(found, reaching, shown, truths, limited=limits is not None),
         data_uri(picture),
         f"{title} for {finding} on film {image_id}, with the true boxes",
     )
 
 
 def _box_lines(
-    found: np.ndarray, reaching: np.ndarray, shown: np.ndarray, truths: np.ndarray
+    found: np.ndarray, reaching: np.ndarray, shown: np.ndarray, truths: np.ndarray, *, limited: bool
 ) -> tuple[str, ...]:
     if not len(found):
         return ("no box",)
     if not len(reaching):
-        count = "none reaches the threshold; the best"
-    elif len(shown) < len(reaching):
-        count = f"the best {len(shown)} of {len(reaching)} at the threshold"
+        count = "no box reaches the threshold: the best one"
     else:
-        count = f"{len(shown)} at the threshold"
+        best = f"the best {len(shown)} of " if len(shown) < len(reaching) else ""
+        many = f"{len(reaching)} box{'' if len(reaching) == 1 else 'es'}"
+        count = f"{best}{many}{' at the threshold' if limited else ''}"
     overlaps = iou_matrix(shown[:, :4], truths)
-    return count, f"best IoU {overlaps.max(initial=0.0):.2f}, first {overlaps[:1].max(initial=0.0):.2f}"
+    return count, f"largest IoU {overlaps.max(initial=0.0):.2f}"
 
 
 def _case_lines(seen: Seen, image_id: str, finding: str) -> tuple[str, ...]:

@@ -36,7 +36,11 @@ def why_no_interval(low: float | None, high: float | None) -> str:
 def signed_ends(low: float, high: float) -> tuple[str, str]:
     """The ends of a difference's interval, with signs; of one without 0 neither end reads as 0."""
     digits = 3
-    while digits < 6 and excludes_zero(low, high) and not all(round(one, digits) for one in (low, high)):
+    while (
+        digits < 6
+        and excludes_zero(low, high)
+        and not all(round(one, digits) for one in (low, high))
+    ):
         digits += 1
     return f"{low:+.{digits}f}", f"{high:+.{digits}f}"
 
@@ -44,5 +48,3 @@ def signed_ends(low: float, high: float) -> tuple[str, str]:
 def counted(findings: int, of: int) -> str:
     """What a macro mean is over, for its cell: empty where it is over all findings."""
     return f"{findings} of {of}" if findings < of else ""
-
-

@@ -186,7 +186,9 @@ def boxes_on_film(
     for box in found[::-1]:
         drawn = outlined(drawn, _filled(box, height, width), DETECTED, dashed=True)
     image = Image.fromarray(drawn)
-    draw, font = ImageDraw.Draw(image), _font(_text_size(film))
+    draw = ImageDraw.Draw(image)
+    # larger than on overlays: on a page these pictures are shown at half their size
+    font = _font(max(SMALLEST_TEXT, round(min(height, width) / 20)))
     plates: list[tuple[float, float, float, float]] = []
     for (x1, y1, x2, y2), score in zip(found, scores, strict=True):
         corners = {"x1": float(x1), "y1": float(y1), "x2": float(x2), "y2": float(y2)}
@@ -274,7 +276,10 @@ def _filled(
     box: Float[np.ndarray, "4"], height: int, width: int
 ) -> Bool[np.ndarray, "height width"]:
     """The pixels of a box, at least one, as far as it lies on the picture."""
-    left, top = (min(max(round(float(one)), 0), size - 1) for one, size in zip(box[:2], (width, height), strict=True))
+    left, top = (
+        min(max(round(float(one)), 0), size - 1)
+        for one, size in zip(box[:2], (width, height), strict=True)
+    )
     right, bottom = max(left + 1, round(float(box[2]))), max(top + 1, round(float(box[3])))
     mask = np.zeros((height, width), dtype=bool)
     mask[top:bottom, left:right] = True
@@ -288,7 +293,7 @@ def _free_plate(
     taken: Sequence[tuple[float, float, float, float]],
     frame: tuple[int, int],
 ) -> tuple[float, float, float, float]:
-    """Where a box's label lies: at one of its corners, in the frame, off other labels if it can."""
+    """Where a box's label lies: at a corner or near it, in the frame, off other labels if it can."""
     wide, high = font.getlength(label) + 4, font.size * 1.3
     corners = [
         (box["x1"], box["y1"] - high),
@@ -296,6 +301,8 @@ def _free_plate(
         (box["x1"], box["y2"]),
         (box["x1"], box["y1"]),
         (box["x2"] - wide, box["y2"] - high),
+        *((box["x1"], box["y1"] - step * high) for step in (2, 3)),
+        *((box["x2"] - wide, box["y2"] + step * high) for step in (1, 2)),
     ]
     plates = []
     for left, top in corners:

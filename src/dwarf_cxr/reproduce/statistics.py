@@ -52,9 +52,7 @@ class SeedMean:
         if not defined.any():
             return Summary(None, seeds=len(self.points))
         per_seed = mean_over_findings(self.points, defined).tolist()
-        return _summary(
-            per_seed, mean_over_findings(self.draws, defined), int(defined.sum())
-        )
+        return _summary(per_seed, mean_over_findings(self.draws, defined), int(defined.sum()))
 
 
 def seed_mean(tables: Sequence[Cases], metric: str, *, draws: int) -> SeedMean:
@@ -92,9 +90,7 @@ def paired_difference(one: SeedMean, two: SeedMean) -> Summary:
     drawn = mean_over_findings(two.draws[:, right] - one.draws[:, left], defined)
     value = float(means[1].mean() - means[0].mean())
     estimate = interval(value, drawn, int(defined.sum()))
-    return Summary(
-        value, estimate.low, estimate.high, seeds=seeds, findings=int(defined.sum())
-    )
+    return Summary(value, estimate.low, estimate.high, seeds=seeds, findings=int(defined.sum()))
 
 
 def spread(values: Sequence[float | None]) -> Summary:
@@ -126,9 +122,7 @@ def refuse_other_films(one: Cases, other: Cases) -> None:
         )
 
 
-def _summary(
-    per_seed: list[float], drawn: Float64[np.ndarray, "draw"], findings: int
-) -> Summary:
+def _summary(per_seed: list[float], drawn: Float64[np.ndarray, "draw"], findings: int) -> Summary:
     over_seeds = spread(per_seed)
     if over_seeds.value is None:
         return over_seeds

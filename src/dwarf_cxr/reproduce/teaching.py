@@ -78,8 +78,9 @@ def teacher_table(place: DataPlace, data_name: str) -> tuple[Table, list[Record]
     table = Table(
         "Teachers, by finding",
         "Dice of segmentation networks, one set of them for each finding, at probability .5; in "
-        f"brackets the 95 % interval over patients. {NO_INTERVAL_RULE} The slides' networks were trained and judged on "
-        "other films: their numbers tell which findings are hard, no more.",
+        f"brackets the 95 % interval over patients. {NO_INTERVAL_RULE} The slides' "
+        "networks were trained and judged on other films: their numbers tell which findings are "
+        "hard, no more.",
         "Finding",
         COLUMNS,
         tuple(lines),

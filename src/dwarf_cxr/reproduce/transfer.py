@@ -118,7 +118,8 @@ def transfer_tables(
                     f"{planned[0][number].row.title}: {metric.label}",
                     "Macro averages over the findings that both data sets have, mean of the "
                     "trainings ± standard deviation over seeds, in brackets the 95 % interval over "
-                    f"patients. {NO_INTERVAL_RULE} In-domain: judged on the test split of the data trained on.",
+                    f"patients. {NO_INTERVAL_RULE} In-domain: judged on the test split of the data "
+                    "trained on.",
                     "Training",
                     columns,
                     tuple(lines),
