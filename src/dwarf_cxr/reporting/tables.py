@@ -74,8 +74,8 @@ def summary_rows(
 ) -> list[Row]:
     """Macro metrics: every run, then what they must be compared with.
 
-    A reference that is the same for all runs is one row. What is not over all findings of the runs
-    says so in its cell.
+    A reference is one row for all runs for which it is the same. What is not over all findings of
+    the runs says so in its cell.
     """
     rows, of = [], len(all_findings(runs))
     for run in runs:
@@ -86,13 +86,19 @@ def summary_rows(
             cells = cells_of(block["macro"], metrics, of)
             rows.append(Row("part", f"{part} alone", f"part of {run.name}", cells))
     for reference in runs[0].metrics["references"]:
-        blocks = [run.metrics["references"].get(reference, {"macro": {}}) for run in runs]
-        alike = all(_equal(block, blocks[0]) for block in blocks)
-        for run, block in zip(runs[:1] if alike else runs, blocks, strict=False):
+        groups: list[tuple[Mapping[str, Any], list[str]]] = []
+        for run in runs:
+            block = run.metrics["references"].get(reference, {"macro": {}})
+            group = next((names for one, names in groups if _equal(one, block)), None)
+            if group is None:
+                groups.append((block, [run.name]))
+            else:
+                group.append(run.name)
+        for block, names in groups:
             name = REFERENCE_WORDS.get(reference, reference)
-            whose = "of all runs" if alike and len(runs) > 1 else f"of {run.name}"
+            whose = "all runs" if len(names) == len(runs) > 1 else ", ".join(names)
             cells = cells_of(block["macro"], metrics, of)
-            rows.append(Row("reference", name, f"reference {whose}", cells))
+            rows.append(Row("reference", name, f"reference of {whose}", cells))
     return rows
 
 
