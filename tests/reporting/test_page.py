@@ -115,8 +115,15 @@ def test_numbers_are_those_of_the_metrics_files(made_runs, read):
             shown = [
                 float(part.replace("−", "-")) for part in re.findall(r"−?[0-9]\.[0-9]{3}", cell)
             ]
-            assert shown == [round(entry[key], 3) for key in ("value", "low", "high")]
-            assert f"{entry['value']!r}, n = {entry['n']}" in read.titles
+            title = f"{entry['value']!r}, n = {entry['n']}"
+            if entry["low"] == entry["high"]:
+                assert shown == [round(entry["value"], 3)]
+                assert "|—" in cell
+                title += "; no interval: the same in every draw, as with a single film"
+            else:
+                assert shown == [round(entry[key], 3) for key in ("value", "low", "high")]
+            assert title in read.titles
+            assert ("|2 of 3" in cell) == (entry["n"] == 2)
         assert row[-1] == "1 min 34 s|3 epochs"
 
 
@@ -233,13 +240,13 @@ def test_methods_say_what_they_are_given_and_what_they_cost(made_runs, tmp_path)
     assert first["Dice"].startswith(f"{metrics['macro']['dice']['value']:.3f}|")
     assert first["mTIoU (HAM)"].startswith(f"{metrics['macro']['ham_t_iou']['value']:.3f}|")
     # 94 seconds for 3 epochs of 47 films
-    assert first["Training|ms a film"] == "667"
+    assert first["Training|ms a film and epoch"] == "667"
     assert first["Inference|ms a film"] == "12.3"
     assert "3 CPU threads" in read.text
     second = dict(zip(head, rows["second"], strict=True))
     # without the block: 12 steps of batches of 32
     assert second["Given"] == "—"
-    assert second["Training|ms a film"] == "245"
+    assert second["Training|ms a film and epoch"] == "245"
 
 
 def test_evaluations_from_before_the_cost_was_noted_have_dashes(made_runs, tmp_path):
@@ -251,7 +258,7 @@ def test_evaluations_from_before_the_cost_was_noted_have_dashes(made_runs, tmp_p
     read = Reader(compare([old], tmp_path / "a.html", draws=5).read_text(encoding="utf-8"))
     head, rows = methods_of(read)
     row = dict(zip(head, rows["old"], strict=True))
-    for column in ("Given", "Parameters", "Training|ms a film", "Inference|ms a film"):
+    for column in ("Given", "Parameters", "Training|ms a film and epoch", "Inference|ms a film"):
         assert row[column] == "—"
 
 

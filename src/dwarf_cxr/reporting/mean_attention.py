@@ -24,8 +24,9 @@ class MeanMapColumn:
 
     name: str
     note: str
-    scale: tuple[str, str]
-    """The values of the darkest and of the brightest colour, the lowest and the highest of all."""
+    scale: tuple[str, str] | None
+    """The values of the darkest and of the brightest colour, the lowest and the highest of all;
+    None where no finding has enough films."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,7 @@ def mean_map_table(runs: Sequence[EvaluatedRun]) -> MeanMapTable | None:
     if not known:
         return None
     columns = tuple(
-        MeanMapColumn(run.name, method_and_seed(run), (f"{lowest:.2f}", f"{highest:.2f}"))
-        for run, _, (lowest, highest) in known
+        MeanMapColumn(run.name, method_and_seed(run), _scale(ends)) for run, _, ends in known
     )
     rows = tuple(
         (finding, tuple(_cell(run, means, ends, finding) for run, means, ends in known))
@@ -79,21 +79,25 @@ def mean_map_picture(
     return tinted(film, enlarged(spread.astype(np.float32), film))
 
 
-def _range(means: MeanMaps) -> tuple[float, float]:
+def _range(means: MeanMaps) -> tuple[float, float] | None:
     """One scale for all findings of a run, so that they can be compared."""
     values = means.maps[means.counts >= FEWEST_FILMS]
-    return (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
+    return (float(values.min()), float(values.max())) if len(values) else None
+
+
+def _scale(ends: tuple[float, float] | None) -> tuple[str, str] | None:
+    return None if ends is None else (f"{ends[0]:.2f}", f"{ends[1]:.2f}")
 
 
 def _cell(
-    run: EvaluatedRun, means: MeanMaps, ends: tuple[float, float], finding: str
+    run: EvaluatedRun, means: MeanMaps, ends: tuple[float, float] | None, finding: str
 ) -> MeanMapCell:
     if finding not in means.findings:
         return MeanMapCell(None, "not evaluated")
     place = means.findings.index(finding)
     count = int(means.counts[place])
     films = f"{count} film{'' if count == 1 else 's'}"
-    if count < FEWEST_FILMS:
+    if count < FEWEST_FILMS or ends is None:
         return MeanMapCell(None, f"{films} with it alone, fewer than {FEWEST_FILMS}")
     map_ = means.maps[place]
     return MeanMapCell(

@@ -293,7 +293,7 @@ def _free_plate(
     taken: Sequence[tuple[float, float, float, float]],
     frame: tuple[int, int],
 ) -> tuple[float, float, float, float]:
-    """Where a box's label lies: at a corner or near it, in the frame, off other labels if it can."""
+    """Where a box's label lies: at a corner or near it, in the frame, off others if possible."""
     wide, high = font.getlength(label) + 4, font.size * 1.3
     corners = [
         (box["x1"], box["y1"] - high),

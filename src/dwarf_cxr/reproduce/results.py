@@ -86,7 +86,7 @@ class RowResult:
         first = entries[0]
         moved = mean.value - first["value"]
         low, high = first.get("low"), first.get("high")
-        fewest = min(int(entry["n"]) for entry in entries)
+        fewest = min((int(entry["n"]) for entry in entries if "n" in entry), default=None)
         if low is None or high is None:
             return replace(mean, findings=fewest)
         return Summary(mean.value, low + moved, high + moved, mean.sd, mean.seeds, fewest)
