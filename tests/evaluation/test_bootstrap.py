@@ -5,6 +5,8 @@ import pytest
 
 from dwarf_cxr.evaluation.bootstrap import (
     Estimate,
+    bounds,
+    excludes_zero,
     interval,
     patient_codes,
     patient_weights,
@@ -79,3 +81,30 @@ def test_too_few_defined_draws_give_no_interval():
     mostly_undefined = np.array([0.5, np.nan, np.nan])
     assert interval(0.5, mostly_undefined, 3) == Estimate(0.5, None, None, 3)
     assert interval(0.5, np.array([0.4, 0.5, np.nan]), 3).low is not None
+
+
+def test_the_draws_of_a_single_film_are_no_interval():
+    """Their means differ by rounding alone."""
+    codes = np.zeros(5, dtype=np.int64)
+    values = np.array([0.1, 0.7, 0.3, 0.2, 0.6])
+    films = np.array([np.nan, 0.1 + 0.2, np.nan, np.nan, np.nan])
+    weights = np.concatenate(list(patient_weights(5, 400, seed=1)))
+    one = interval(0.3, weighted_means(films, np.arange(5), weights), 1)
+    assert one.low == pytest.approx(0.3)
+    assert bounds(one.low, one.high) is None
+    assert not excludes_zero(one.low, one.high)
+    several = interval(0.38, weighted_means(values, np.arange(5), weights), 5)
+    assert bounds(several.low, several.high) == (several.low, several.high)
+    assert excludes_zero(several.low, several.high)
+    # one patient is drawn every time
+    alone = interval(0.38, weighted_means(values, codes, np.ones((9, 1))), 5)
+    assert bounds(alone.low, alone.high) is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "excluded"),
+    [(0.1, 0.2, True), (-0.2, -0.1, True), (0.0, 0.2, False), (-0.1, 0.2, False)],
+)
+def test_an_interval_that_touches_zero_does_not_exclude_it(low, high, excluded):
+    assert excludes_zero(low, high) is excluded
+    assert not excludes_zero(low, None)

@@ -8,7 +8,13 @@ import pytest
 
 from dwarf_cxr.data.records import Box, Region
 from dwarf_cxr.detection.detections import Detections
-from dwarf_cxr.evaluation.detections import evaluate_detections
+from dwarf_cxr.errors import DataError
+from dwarf_cxr.evaluation.detections import (
+    evaluate_detections,
+    read_box_cases,
+    read_boxes,
+    true_boxes,
+)
 from tests.tiny import FINDINGS, SIZE, write_data
 
 DRAWN = Box(20.0, 30.0, 60.0, 90.0)
@@ -104,3 +110,25 @@ def test_a_finding_made_of_several_has_the_boxes_of_all(data, tmp_path):
     merged = evaluated(data, tmp_path, 0.3, parts=parts)["findings"]["Mass"]
     assert merged["recall_75"]["value"] == 1
     assert FINDINGS[0] == "Mass"
+
+
+def test_what_was_written_is_read_again_by_film_and_finding(data, tmp_path):
+    evaluated(data, tmp_path, 0.95)
+    found = read_boxes(tmp_path / "boxes.csv")
+    assert set(found) == {(data.image_ids[film], "Mass") for film in range(5)}
+    boxes = found[data.image_ids[1], "Mass"]
+    np.testing.assert_allclose(boxes[:, 4], [0.95, 0.9])
+    np.testing.assert_array_equal(boxes[1, :4], [DRAWN.x1, DRAWN.y1, DRAWN.x2, DRAWN.y2])
+    np.testing.assert_array_equal(true_boxes(data, 1, "Mass"), boxes[1:, :4])
+    assert true_boxes(data, 2, "Mass").shape == (0, 4)
+
+
+def test_boxes_of_films_of_another_split_are_refused(data, tmp_path):
+    evaluated(data, tmp_path, 0.95)
+    file = tmp_path / "boxes.csv"
+    moved = dataclasses.replace(data, splits=("train", *("test" for _ in data.image_ids[1:])))
+    with pytest.raises(DataError, match="no box of a film of split 'test'"):
+        read_box_cases(file, moved, "test", ("Mass",))
+    file.write_text("image_id,finding,x1,y1,x2,y2,score\na,Mass,1,2,3,4,\n")
+    with pytest.raises(DataError, match="a line is no box; evaluate the run again"):
+        read_boxes(file)

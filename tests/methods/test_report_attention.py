@@ -152,6 +152,8 @@ def test_evaluating_scores_boxes_and_where_there_are_reports_attributes(place, r
     told = json.loads((tmp_path / "ev2" / "metrics.json").read_text())["attributes"]
     assert list(told["attributes"]) == list(ATTRIBUTES)
     assert "reason" in told["attributes"]["lingular"]["auc"]
+    assert list(told["present"]) == list(ATTRIBUTES)
+    assert told["present"]["lingular"] == 0
 
 
 def test_predicting_tells_boxes_and_attributes_from_the_film_alone(place, run, tmp_path):

@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 
 from dwarf_cxr.reporting.overlay import (
+    DETECTED,
     OPACITY,
+    TRUTH,
     blend,
+    boxes_on_film,
     captioned,
     data_uri,
     film_picture,
@@ -68,6 +71,46 @@ def test_every_box_is_drawn_with_its_label_inside_the_picture():
     assert drawn[30, 100].any()
     assert not drawn[80:, :80].any()
     np.testing.assert_array_equal(labelled_boxes(film, []), film)
+
+
+def share_of(drawn, colour, box):
+    """How much of a box's border has the colour, about."""
+    x1, y1, x2, y2 = map(int, box)
+    border = [drawn[y1, x] for x in range(x1, x2)] + [drawn[y2 - 1, x] for x in range(x1, x2)]
+    border += [drawn[y, x1] for y in range(y1, y2)] + [drawn[y, x2 - 1] for y in range(y1, y2)]
+    return float(np.mean(np.abs(np.array(border, dtype=int) - colour).max(axis=1) < 60))
+
+
+def test_true_boxes_are_solid_and_a_detectors_dashed_with_their_scores():
+    film = np.full((300, 340, 3), 90, dtype=np.uint8)
+    truths, found = np.array([[20.0, 40, 120, 150]]), np.array([[180.0, 120, 300, 250]])
+    drawn = boxes_on_film(film, truths, found, np.array([0.37]))
+    assert share_of(drawn, TRUTH, truths[0]) > 0.95
+    assert 0.3 < share_of(drawn, DETECTED, found[0]) < 0.8
+    changed = (drawn != film).any(axis=2)
+    # the label lies above the box, and nothing far from both boxes has changed
+    assert changed[104:118, 182:200].all()
+    assert not changed[260:].any()
+    assert not changed[:, 310:].any()
+
+
+def test_scores_do_not_hide_each_other_where_there_is_room():
+    film = np.full((300, 340, 3), 90, dtype=np.uint8)
+    found = np.array([[150.0, 150, 200, 170], [152, 151, 201, 171], [150, 152, 202, 172]])
+    none = np.zeros((0, 4))
+    one = boxes_on_film(film, none, found[:1], np.array([0.9]))
+    three = boxes_on_film(film, none, found, np.array([0.9, 0.8, 0.7]))
+    plate = (np.abs(one.astype(int) - DETECTED).max(axis=2) < 4).sum()
+    plates = (np.abs(three.astype(int) - DETECTED).max(axis=2) < 4).sum()
+    assert plates > 2.5 * plate
+
+
+def test_no_boxes_leave_the_film_and_one_beyond_the_frame_stays_in_it():
+    film = noise(60, 80)
+    none = np.zeros((0, 4))
+    np.testing.assert_array_equal(boxes_on_film(film, none, none, np.zeros(0)), film)
+    outside = np.array([[-20.0, 50, 200, 90], [79.9, 59.9, 80, 60]])
+    assert boxes_on_film(film, none, outside, np.array([0.004, 1.0])).shape == film.shape
 
 
 def test_encodings_keep_what_they_promise():

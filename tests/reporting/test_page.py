@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from dwarf_cxr.errors import DataError, DwarfError
+from dwarf_cxr.reporting.intervals import NO_INTERVAL_RULE, VERDICT_RULE
 from dwarf_cxr.reporting.page import compare, run_page
 from dwarf_cxr.reporting.tables import supervision_words
 from tests.reporting.made import DRAWS, FINDINGS, ODD, write_data, write_run
@@ -115,8 +116,15 @@ def test_numbers_are_those_of_the_metrics_files(made_runs, read):
             shown = [
                 float(part.replace("−", "-")) for part in re.findall(r"−?[0-9]\.[0-9]{3}", cell)
             ]
-            assert shown == [round(entry[key], 3) for key in ("value", "low", "high")]
-            assert f"{entry['value']!r}, n = {entry['n']}" in read.titles
+            title = f"{entry['value']!r}, n = {entry['n']}"
+            if entry["low"] == entry["high"]:
+                assert shown == [round(entry["value"], 3)]
+                assert "|—" in cell
+                title += "; no interval: the same in every draw, as with a single film"
+            else:
+                assert shown == [round(entry[key], 3) for key in ("value", "low", "high")]
+            assert title in read.titles
+            assert ("|2 of 3" in cell) == (entry["n"] == 2)
         assert row[-1] == "1 min 34 s|3 epochs"
 
 
@@ -233,13 +241,13 @@ def test_methods_say_what_they_are_given_and_what_they_cost(made_runs, tmp_path)
     assert first["Dice"].startswith(f"{metrics['macro']['dice']['value']:.3f}|")
     assert first["mTIoU (HAM)"].startswith(f"{metrics['macro']['ham_t_iou']['value']:.3f}|")
     # 94 seconds for 3 epochs of 47 films
-    assert first["Training|ms a film"] == "667"
+    assert first["Training|ms a film and epoch"] == "667"
     assert first["Inference|ms a film"] == "12.3"
     assert "3 CPU threads" in read.text
     second = dict(zip(head, rows["second"], strict=True))
     # without the block: 12 steps of batches of 32
     assert second["Given"] == "—"
-    assert second["Training|ms a film"] == "245"
+    assert second["Training|ms a film and epoch"] == "245"
 
 
 def test_evaluations_from_before_the_cost_was_noted_have_dashes(made_runs, tmp_path):
@@ -251,7 +259,7 @@ def test_evaluations_from_before_the_cost_was_noted_have_dashes(made_runs, tmp_p
     read = Reader(compare([old], tmp_path / "a.html", draws=5).read_text(encoding="utf-8"))
     head, rows = methods_of(read)
     row = dict(zip(head, rows["old"], strict=True))
-    for column in ("Given", "Parameters", "Training|ms a film", "Inference|ms a film"):
+    for column in ("Given", "Parameters", "Training|ms a film and epoch", "Inference|ms a film"):
         assert row[column] == "—"
 
 
@@ -276,6 +284,30 @@ def test_differences_are_to_the_first_run(made_runs, read):
     row = next(row for row in read.tables[1] if row[0].startswith("second"))
     assert row[1].split("|")[0] == f"{second - first:+.3f}".replace("-", "−")
     assert row[1].split("|")[2] in ("better", "worse", "not clear")
+
+
+def test_the_rules_and_the_draws_are_said(made_runs, read, tmp_path):
+    assert VERDICT_RULE in read.text
+    assert NO_INTERVAL_RULE in read.text
+    assert f"intervals from {DRAWS} draws of these, the same for both runs" in read.text
+    assert f"a bootstrap over patients ({DRAWS} draws)" in read.text
+    said = []
+    out = compare(made_runs[:2], tmp_path / "a.html", progress=lambda *line: said.append(line))
+    other = Reader(out.read_text(encoding="utf-8"))
+    # however few the evaluations made
+    assert "intervals from 1,000 draws of these" in other.text
+    assert f"a bootstrap over patients ({DRAWS} draws)" in other.text
+    assert any("1,000 draws" in line for line, _, _ in said)
+    alone = []
+    compare(made_runs[:1], tmp_path / "b.html", progress=lambda *line: alone.append(line))
+    assert not any("draws" in line for line, _, _ in alone)
+
+
+def test_mean_maps_stand_in_a_table_of_findings_and_runs(made_runs, read):
+    (table,) = [table for table in read.tables if len(table[0]) == 4 and "first|" in table[0][1]]
+    assert [cell.split("|")[0] for cell in table[0]] == ["Finding", "first", "second", "prior"]
+    assert [row[0] for row in table[1:]] == list(FINDINGS)
+    assert {len(row) for row in table} == {4}
 
 
 def test_films_of_every_drawn_finding_and_the_reason_for_the_others(read):
@@ -402,8 +434,23 @@ def test_runs_with_different_findings_say_so(made_data, made_runs, tmp_path):
     assert [row[0] for row in read.tables[2][1:]] == list(FINDINGS[1:])
 
 
+SCROLLED = """[...document.querySelectorAll('.scroll')].map(box => {
+  const hidden = box.scrollWidth - box.clientWidth
+  box.scrollLeft = hidden
+  const frame = box.getBoundingClientRect()
+  const cells = [...box.querySelector('tbody tr').children].map(e => e.getBoundingClientRect())
+  return {
+    hidden,
+    reached: cells.at(-1).right <= frame.right + 1,
+    named: cells[0].left >= frame.left - 1,
+    shadow: getComputedStyle(box).backgroundImage.split('linear-gradient').length > 4,
+  }
+})"""
+"""Of every table that may be wider than its box, after it was moved to its right end."""
+
+
 @pytest.mark.browser
-@pytest.mark.parametrize(("width", "height"), [(1280, 800), (768, 1024)])
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (800, 800), (400, 800)])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_page_in_a_browser(page, width, height, scheme):
     chromium = shutil.which("chromium")
@@ -428,6 +475,7 @@ def test_page_in_a_browser(page, width, height, scheme):
             "[...document.querySelectorAll('p, h1, h2, h3, li, img, figcaption')]"
             ".filter(e => e.getBoundingClientRect().right > window.innerWidth + 1).length"
         )
+        tables = tab.evaluate(SCROLLED)
         browser.close()
     assert said == []
     assert [url for url in asked if not url.startswith("data:")] == [page.as_uri()]
@@ -435,3 +483,12 @@ def test_page_in_a_browser(page, width, height, scheme):
     assert all(complete and natural > 0 for complete, natural in sizes)
     assert overflow <= 0
     assert outside == 0
+    assert len(tables) > 10
+    hidden = [one for one in tables if one["hidden"] > 0]
+    if width >= 1280:
+        assert hidden == []
+    # what does not fit can be moved into sight, and names its row while it moves
+    assert all(one["reached"] and one["named"] for one in tables)
+    assert all(one["shadow"] for one in hidden)
+    if width == 400:
+        assert hidden

@@ -243,7 +243,7 @@ def test_transfer_is_a_matrix(place):
                     and float(row["value"]) == pytest.approx(value)
                     for row in found
                 )
-    assert shown.count("3 findings, in-domain") == 8
+    assert shown.count("(3 findings) in-domain") == 8
 
 
 def test_transfer_needs_two_data_sets_that_share_something(place, tmp_path):

@@ -93,6 +93,7 @@ def test_rows_with_other_findings_are_compared_on_what_both_know():
     own = [np.nanmean(table.maps["dice"], axis=0) for table in (wide, narrow)]
     expected = np.mean([own[1][1] - own[0][0], own[1][0] - own[0][2]])
     assert paired_difference(one, two).value == pytest.approx(expected)
+    assert paired_difference(one, two).findings == 2
 
 
 def test_a_finding_that_one_training_lacks_is_left_out():
@@ -103,6 +104,7 @@ def test_a_finding_that_one_training_lacks_is_left_out():
     found = seed_mean([whole, partly], "dice", draws=DRAWS).summary()
     own = [np.nanmean(table.maps["dice"][:, 1]) for table in (whole, partly)]
     assert found.value == pytest.approx(np.mean(own))
+    assert found.findings == 1
     partly.maps["dice"][:, 1] = np.nan
     assert seed_mean([whole, partly], "dice", draws=DRAWS).summary() == Summary(None, seeds=2)
 

@@ -5,11 +5,19 @@ import numpy as np
 import pytest
 
 from dwarf_cxr.config import MethodSettings, RunConfig
+from dwarf_cxr.reporting.intervals import NO_INTERVAL_RULE, VERDICT_RULE
 from dwarf_cxr.reproduce.plan import PlannedRow, Training
 from dwarf_cxr.reproduce.recipes import DIRECT, DWARF, GAIN, Numbers, Published, find_recipe
 from dwarf_cxr.reproduce.results import METRICS, RowResult
 from dwarf_cxr.reproduce.statistics import SeedMean, Summary
-from dwarf_cxr.reproduce.tables import Difference, markdown, shown, tables_of, verdict_of
+from dwarf_cxr.reproduce.tables import (
+    Difference,
+    markdown,
+    shown,
+    shown_spread,
+    tables_of,
+    verdict_of,
+)
 from dwarf_cxr.reproduce.verdict import verdict_sentences
 
 
@@ -140,6 +148,7 @@ def test_what_is_better():
         Summary(0.1),
         Summary(None),
         Summary(0.1, 0.1, 0.1),  # all rests on a single film
+        Summary(0.3, 0.3, 0.1 + 0.2),
     ):
         assert verdict_of(unclear) == "not clear"
 
@@ -148,7 +157,59 @@ def test_numbers_as_they_are_shown():
     cell = shown(Summary(0.12345, 0.1, 0.2, 0.01, 3), signed=True)
     assert (cell.text, cell.interval) == ("+0.123 ± 0.010", "[+0.100, +0.200]")
     assert shown(Summary(None)).text == "—"
-    assert shown(Summary(0.5, sd=0.0, seeds=3)).text == "0.500"
+    assert shown_spread(Summary(0.5, sd=0.0, seeds=3)).text == "0.500"
+    assert shown_spread(Summary(0.5, sd=0.0, seeds=3)).interval == ""
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "why"),
+    [(None, None, "undefined in most draws"), (0.5, 0.5, "the same in every draw")],
+)
+def test_what_is_no_interval_is_a_dash_with_the_reason(low, high, why):
+    cell = shown(Summary(0.5, low, high, seeds=3))
+    assert (cell.text, cell.interval) == ("0.500", "[—]")
+    assert f"no interval: {why}" in cell.title
+
+
+def test_a_value_says_over_how_many_findings_it_is():
+    summary = Summary(0.5, 0.4, 0.6, seeds=3, findings=5)
+    assert shown(summary, of=7).counted == "5 of 7"
+    assert shown(summary, of=5).counted == ""
+    assert shown(Summary(0.5, 0.4, 0.6, seeds=3), of=7).counted == ""
+
+
+def test_tables_say_what_a_mean_is_over_and_the_rule_of_their_words():
+    recipe = find_recipe("table2")
+    rows = [result(recipe.rows[1], [0.5, 0.6]), result(recipe.rows[0], [0.4, 0.5])]
+    # both know two findings, of which one is defined
+    rows = [
+        dataclasses.replace(
+            one,
+            planned=dataclasses.replace(one.planned, findings=("Mass", "Nodule")),
+            means={
+                key: SeedMean(
+                    ("Mass", "Nodule"),
+                    np.concatenate([mean.points, np.full_like(mean.points, np.nan)], axis=1),
+                    np.concatenate([mean.draws, np.full_like(mean.draws, np.nan)], axis=1),
+                )
+                for key, mean in one.means.items()
+            },
+        )
+        for one in rows
+    ]
+    summary = Summary(0.1, 0.05, 0.15, seeds=2, findings=1)
+    honest, _, differences, _ = tables_of(rows, [compared(*rows, summary)])
+    assert {cell.counted for cell in honest.lines[0].cells[:-1]} == {"1 of 2"}
+    assert {cell.counted for cell in differences.lines[0].cells} == {"1 of 2"}
+    assert "(1 of 2) better" in markdown(differences)
+    assert VERDICT_RULE in differences.note
+    assert NO_INTERVAL_RULE in differences.note
+    assert NO_INTERVAL_RULE in honest.note
+
+
+def test_a_prior_without_an_interval_is_not_beaten():
+    sentences = verdict_sentences([result(DWARF, [0.5], width=0.0)], [])
+    assert "one of the two has no interval" in sentences[0]
 
 
 def test_markdown_has_a_cell_for_every_column():

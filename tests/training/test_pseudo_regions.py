@@ -16,8 +16,9 @@ from dwarf_cxr.data.coco import shapes_from_coco
 from dwarf_cxr.data.geometry import decode_mask
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import ConfigError, DataError
+from dwarf_cxr.evaluation.bootstrap import Estimate
 from dwarf_cxr.training import pseudo_regions, teachers
-from dwarf_cxr.training.pseudo_regions import net_files, teach
+from dwarf_cxr.training.pseudo_regions import Quality, net_files, table, teach
 from dwarf_cxr.training.teachers import TeacherSettings, load_net, probabilities, small_images
 from tests.training.made_teaching import (
     HEIGHT,
@@ -351,3 +352,16 @@ def test_the_command(data, tmp_path):
     )
     assert shown.exit_code == 0
     assert sheet.stat().st_size > 0
+
+
+def test_teachers_judged_on_one_film_have_no_interval():
+    one = Quality("Mass", Estimate(0.25, 0.25, 0.25, 1), 0.4, 5, 6, 3)
+    several = Quality("Nodule", Estimate(0.5, 0.4, 0.6, 4), 0.4, 5, 6, 3)
+    undefined = Quality("Edema", Estimate(None, reason="no film"), 0.4, 5, 6, 3)
+    lines = table([one, several, undefined], Estimate(0.375, None, None, 2))
+    assert [" ".join(line.split()) for line in lines[1:]] == [
+        "Mass 0.250 (no interval) 1 0.400 5 3/6",
+        "Nodule 0.500 (0.400 to 0.600) 4 0.400 5 3/6",
+        "Edema - 0 0.400 5 3/6",
+        "mean of 2 0.375 (no interval)",
+    ]

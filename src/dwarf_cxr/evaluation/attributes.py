@@ -45,6 +45,7 @@ def attribute_block(
     each, macro = summarise(cases, METRICS, draws=draws, seed=seed)
     return {
         "films": len(chosen),
+        "present": dict(zip(attributes, (labels == 1).sum(axis=0).tolist(), strict=True)),
         "attributes": {
             name: {metric: value.to_json() for metric, value in values.items()}
             for name, values in each.items()

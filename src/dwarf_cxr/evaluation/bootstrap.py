@@ -1,5 +1,6 @@
 """Intervals by resampling patients: films of one patient stay together."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,23 @@ class Estimate:
         if self.value is None:
             return {"value": None, "reason": self.reason}
         return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
+
+
+def bounds(low: float | None, high: float | None) -> tuple[float, float] | None:
+    """The ends of an interval; None where there is none.
+
+    Equal ends are no interval: every draw gives one value, as with a single film, or with films
+    that do not differ, and nothing is said of other patients. They may differ by rounding.
+    """
+    if low is None or high is None or math.isclose(low, high, rel_tol=1e-9, abs_tol=1e-12):
+        return None
+    return low, high
+
+
+def excludes_zero(low: float | None, high: float | None) -> bool:
+    """Whether there is an interval and it lies on one side of 0, without touching it."""
+    ends = bounds(low, high)
+    return ends is not None and not ends[0] <= 0 <= ends[1]
 
 
 def patient_codes(patient_ids: tuple[str, ...]) -> Int64[np.ndarray, "image"]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Float64, Int64
 
 from dwarf_cxr.data.geometry import bounding_box
 from dwarf_cxr.data.store import PreparedData
@@ -15,6 +15,7 @@ from dwarf_cxr.errors import DataError
 from dwarf_cxr.evaluation.boxes import BoxCases, summarise_boxes
 from dwarf_cxr.files import write_csv
 
+BOXES_FILE = "boxes.csv"
 COLUMNS = ("image_id", "finding", "x1", "y1", "x2", "y2", "score")
 POLICY = (
     "the detector's own boxes, all that it keeps, against the boxes around the drawn regions; a "
@@ -66,6 +67,24 @@ def evaluate_detections(
     }
 
 
+def read_boxes(path: Path) -> dict[tuple[str, str], Float32[np.ndarray, "box 5"]]:
+    """A boxes.csv by image id and finding: x1, y1, x2, y2 and score, the best box first.
+
+    Raises:
+        DataError: not such a file.
+    """
+    found: dict[tuple[str, str], list[tuple[float, ...]]] = {}
+    with path.open(encoding="utf-8", newline="") as stream:
+        for line in csv.DictReader(stream):
+            try:
+                place = line["image_id"], line["finding"]
+                values = tuple(float(line[column]) for column in COLUMNS[2:])
+            except (KeyError, TypeError, ValueError):
+                raise DataError(f"{path}: a line is no box; evaluate the run again") from None
+            found.setdefault(place, []).append(values)
+    return {place: np.array(boxes, dtype=np.float32) for place, boxes in found.items()}
+
+
 def read_box_cases(
     path: Path, data: PreparedData, split: str, findings: Sequence[str]
 ) -> list[BoxCases]:
@@ -75,28 +94,27 @@ def read_box_cases(
         DataError: not such a file, or boxes of images that are not in the split.
     """
     indices = data.indices(split)
-    rows_of = {data.image_ids[index]: row for row, index in enumerate(indices)}
-    found: dict[tuple[str, int], list[tuple[float, ...]]] = {}
-    with path.open(encoding="utf-8", newline="") as stream:
-        for line in csv.DictReader(stream):
-            try:
-                place = line["finding"], rows_of[line["image_id"]]
-                values = tuple(float(line[column]) for column in COLUMNS[2:])
-            except (KeyError, TypeError, ValueError):
-                raise DataError(
-                    f"{path}: a line is no box of a film of split {split!r} of {data.folder}; "
-                    "evaluate the run again"
-                ) from None
-            found.setdefault(place, []).append(values)
+    ids = [data.image_ids[index] for index in indices]
+    found = read_boxes(path)
+    if not {image_id for image_id, _ in found} <= set(ids):
+        raise DataError(
+            f"{path}: a line is no box of a film of split {split!r} of {data.folder}; "
+            "evaluate the run again"
+        )
+    nothing = np.zeros((0, 5), dtype=np.float32)
     cases = []
     for name in findings:
-        tables = [
-            np.array(found.get((name, row), []), dtype=np.float32).reshape(-1, 5)
-            for row in range(len(indices))
-        ]
+        tables = [found.get((image_id, name), nothing) for image_id in ids]
         own = [(table[:, :4], table[:, 4]) for table in tables]
         cases.append(_cases_of(data, indices, name, own))
     return cases
+
+
+def true_boxes(data: PreparedData, index: int, finding: str) -> Float64[np.ndarray, "box 4"]:
+    """The boxes around the drawn regions of a finding, in pixels of the original image."""
+    around = [bounding_box(region.shape) for region in data.regions(index, finding)]
+    corners = [(box.x1, box.y1, box.x2, box.y2) for box in around]
+    return np.array(corners, dtype=np.float64).reshape(-1, 4)
 
 
 def _of_findings(
@@ -118,12 +136,10 @@ def _cases_of(
     chosen, truths = [], []
     for row, index in enumerate(indices):
         label = data.labels[index, column]
-        regions = data.regions(int(index), name) if label == 1 else ()
-        if label == 0 or regions:
-            around = [bounding_box(region.shape) for region in regions]
-            corners = [(box.x1, box.y1, box.x2, box.y2) for box in around]
+        boxes = true_boxes(data, int(index), name) if label == 1 else np.zeros((0, 4))
+        if label == 0 or len(boxes):
             chosen.append(row)
-            truths.append(np.array(corners, dtype=np.float64).reshape(-1, 4))
+            truths.append(boxes)
     return BoxCases(
         tuple(data.patient_ids[indices[row]] for row in chosen),
         tuple(own[row][0] for row in chosen),

@@ -29,7 +29,7 @@ from dwarf_cxr.evaluation.cases import (
     write_cases,
 )
 from dwarf_cxr.evaluation.cost import Stopwatch, cost_block
-from dwarf_cxr.evaluation.detections import evaluate_detections
+from dwarf_cxr.evaluation.detections import BOXES_FILE, evaluate_detections
 from dwarf_cxr.evaluation.localisation import localisation
 from dwarf_cxr.evaluation.maps import any_marks, fit_map_threshold, score_map, score_union, upsample
 from dwarf_cxr.evaluation.mean_maps import MeanMapsSum, write_mean_maps
@@ -194,7 +194,7 @@ def evaluate(
             judge.columns,
             data,
             indices,
-            out / "boxes.csv",
+            out / BOXES_FILE,
             draws=draws,
             seed=bootstrap_seed,
         )

@@ -7,6 +7,7 @@ from typing import Any
 from dwarf_cxr.config import load_config
 from dwarf_cxr.data.label_map import load_label_map
 from dwarf_cxr.data.store import PreparedData
+from dwarf_cxr.evaluation.bootstrap import bounds
 from dwarf_cxr.evaluation.cases import DICE_LOST
 from dwarf_cxr.evaluation.evaluate import evaluate
 from dwarf_cxr.evaluation.supervision import supervision_block
@@ -121,6 +122,7 @@ def shared_finding_words(shared: Mapping[str, Mapping[str, list[str]]]) -> list[
 def _shown(entry: dict[str, Any]) -> str:
     if entry.get("value") is None:
         return f"undefined ({entry.get('reason', 'no reason given')})"
-    if entry.get("low") is None:
-        return f"{entry['value']:.3f}"
-    return f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"
+    ends = bounds(entry.get("low"), entry.get("high"))
+    if ends is None:
+        return f"{entry['value']:.3f} (no interval)"
+    return f"{entry['value']:.3f} [{ends[0]:.3f}, {ends[1]:.3f}]"

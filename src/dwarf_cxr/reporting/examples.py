@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float32
 from dwarf_cxr.data.harmonise import harmonise_data
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import DataError, DwarfError
+from dwarf_cxr.evaluation.boxes import iou_matrix
+from dwarf_cxr.evaluation.detections import BOXES_FILE, read_boxes, true_boxes
 from dwarf_cxr.evaluation.maps import any_marks
 from dwarf_cxr.evaluation.zero_shot import load_for
 from dwarf_cxr.models.merged import MergedClassifier, MergedOutputs
@@ -21,6 +23,7 @@ from dwarf_cxr.progress import Report
 from dwarf_cxr.reporting.overlay import (
     TRUTH,
     Picture,
+    boxes_on_film,
     data_uri,
     enlarged,
     film_picture,
@@ -29,6 +32,8 @@ from dwarf_cxr.reporting.overlay import (
 )
 from dwarf_cxr.reporting.runs import EvaluatedRun
 
+MOST_BOXES = 4
+"""A detector's boxes on a picture: more could not be told apart."""
 SIDE = 420
 """Longer side of a picture in pixels: sharp at half of it on a dense screen."""
 
@@ -85,6 +90,8 @@ class Seen:
     outputs: MergedOutputs
     rows: Mapping[str, int]
     """Row in `outputs` of each image id."""
+    boxes: Mapping[tuple[str, str], Float32[np.ndarray, "box 5"]] | None = None
+    """Of a detector, by image id and finding: corners in pixels of the original image, score."""
 
     def marked(
         self, image_id: str, finding: str, film: Picture
@@ -192,10 +199,11 @@ def evaluated_data(run: EvaluatedRun, data: Path | None) -> PreparedData:
 
 
 def ask(run: EvaluatedRun, data: PreparedData, image_ids: Sequence[str]) -> Seen:
-    """What the run's model says of these films, now.
+    """What the run's model says of these films, now; a detector's boxes are those evaluated.
 
     Raises:
         CheckpointError: the model is not there, or damaged.
+        DataError: the file of boxes is damaged.
     """
     model = load_for(run.folder, data)
     index = {name: place for place, name in enumerate(data.image_ids)}
@@ -203,7 +211,8 @@ def ask(run: EvaluatedRun, data: PreparedData, image_ids: Sequence[str]) -> Seen
     judge = MergedClassifier(model, run.model_parts)
     outputs = judge.predict(data.pixels[places])
     rows = {name: row for row, name in enumerate(image_ids)}
-    return Seen(run, judge, outputs, rows)
+    file = run.evaluation / BOXES_FILE
+    return Seen(run, judge, outputs, rows, read_boxes(file) if file.is_file() else None)
 
 
 def _section(
@@ -242,6 +251,8 @@ def _example(
     for one in seen:
         if finding in one.judge.findings:
             panels += _run_panels(film, truth, one, image_id, finding)
+            if one.boxes is not None:
+                panels.append(_boxes_panel(data, index, film, one, finding))
     return Example(image_id, rank, *frame, tuple(panels))
 
 
@@ -291,6 +302,43 @@ def _run_panels(
             )
         )
     return panels
+
+
+def _boxes_panel(data: PreparedData, index: int, film: Picture, seen: Seen, finding: str) -> Panel:
+    """The boxes that `dwarf predict` would give, the best few of them; the best one without any."""
+    image_id, name = data.image_ids[index], seen.run.name
+    assert seen.boxes is not None
+    found = seen.boxes.get((image_id, finding), np.zeros((0, 5), dtype=np.float32))
+    truths = true_boxes(data, index, finding)
+    limits = seen.judge.map_limits[finding]
+    # of a finding made of several, which of them a box is of is not written down
+    reaching = found if limits is None else found[found[:, 4] >= min(limits)]
+    shown = reaching[:MOST_BOXES] if len(reaching) else found[:1]
+    height, width = film.shape[:2]
+    scale = np.array([width / data.widths[index], height / data.heights[index]] * 2)
+    picture = boxes_on_film(film, truths * scale, shown[:, :4] * scale, shown[:, 4])
+    title = f"Boxes of {name}"
+    return Panel(
+        title,
+        _box_lines(found, reaching, shown, truths, limited=limits is not None),
+        data_uri(picture),
+        f"{title} for {finding} on film {image_id}, with the true boxes",
+    )
+
+
+def _box_lines(
+    found: np.ndarray, reaching: np.ndarray, shown: np.ndarray, truths: np.ndarray, *, limited: bool
+) -> tuple[str, ...]:
+    if not len(found):
+        return ("no box",)
+    if not len(reaching):
+        count = "no box reaches the threshold: the best one"
+    else:
+        best = f"the best {len(shown)} of " if len(shown) < len(reaching) else ""
+        many = f"{len(reaching)} box{'' if len(reaching) == 1 else 'es'}"
+        count = f"{best}{many}{' at the threshold' if limited else ''}"
+    overlaps = iou_matrix(shown[:, :4], truths)
+    return count, f"largest IoU {overlaps.max(initial=0.0):.2f}"
 
 
 def _case_lines(seen: Seen, image_id: str, finding: str) -> tuple[str, ...]:

@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from dwarf_cxr.reporting.runs import EvaluatedRun
+from dwarf_cxr.evaluation.bootstrap import bounds
+from dwarf_cxr.reporting.runs import EvaluatedRun, all_findings
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
@@ -102,7 +103,7 @@ def roc_curves(runs: Sequence[EvaluatedRun]) -> bytes | None:
     """ROC curves, a small chart for each finding; None when no finding has both kinds of film."""
     findings = [
         finding
-        for finding in _all_findings(runs)
+        for finding in all_findings(runs)
         if any(_entry(run.metrics, finding, "auc").get("value") is not None for run in runs)
     ]
     if not findings:
@@ -207,7 +208,7 @@ def defined_findings(runs: Sequence[EvaluatedRun]) -> list[str]:
     """The findings with an AUC or a Dice in any run, in order."""
     return [
         finding
-        for finding in _all_findings(runs)
+        for finding in all_findings(runs)
         if any(
             _entry(run.metrics, finding, metric).get("value") is not None
             for run in runs
@@ -252,9 +253,9 @@ def _draw_intervals(
         value, y = entry.get("value"), place + offset
         if value is None:
             continue
-        low, high = entry.get("low"), entry.get("high")
-        if low is not None and high is not None:
-            axes.plot([low, high], [y, y], color=s.colour, marker="|", markersize=5, linewidth=1.5)
+        ends = bounds(entry.get("low"), entry.get("high"))
+        if ends is not None:
+            axes.plot(ends, [y, y], color=s.colour, marker="|", markersize=5, linewidth=1.5)
         axes.plot([value], [y], color=s.colour, marker=s.marker, markersize=5, linestyle="none")
 
 
@@ -277,10 +278,6 @@ def _draw_prior(
 def _entry(block: Mapping[str, Any], finding: str | None, metric: str) -> Mapping[str, Any]:
     of = block["macro"] if finding is None else block.get("findings", {}).get(finding, {})
     return of.get(metric) or {}
-
-
-def _all_findings(runs: Sequence[EvaluatedRun]) -> list[str]:
-    return list(dict.fromkeys(name for run in runs for name in run.metrics["findings_order"]))
 
 
 def _labels_and_scores(run: EvaluatedRun, finding: str) -> tuple[np.ndarray, np.ndarray]:

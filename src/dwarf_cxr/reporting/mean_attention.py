@@ -1,4 +1,4 @@
-"""Mean maps of every finding, side by side: Figure 3 of Sriker et al. for any method."""
+"""Mean maps of every finding, runs side by side: Figure 3 of Sriker et al. for any method."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,8 @@ import numpy as np
 from dwarf_cxr.evaluation.mean_maps import FEWEST_FILMS, MeanMaps, read_mean_maps
 from dwarf_cxr.reporting.examples import Panel
 from dwarf_cxr.reporting.overlay import Picture, data_uri, enlarged, film_picture, tinted
-from dwarf_cxr.reporting.runs import EvaluatedRun
+from dwarf_cxr.reporting.runs import EvaluatedRun, all_findings
+from dwarf_cxr.reporting.tables import method_and_seed
 
 FILE = "mean-maps.npz"
 SIDE = 300
@@ -18,25 +19,52 @@ SMALLEST_RANGE = 0.01
 
 
 @dataclass(frozen=True)
-class RunMeanMaps:
-    """The mean maps of one run."""
+class MeanMapColumn:
+    """A run with mean maps."""
 
-    title: str
-    panels: tuple[Panel, ...]
-    scale: tuple[str, str]
-    """The values of the darkest and of the brightest colour, the lowest and the highest of all."""
-    left_out: str
-    """Findings without enough films, in words; empty if none."""
+    name: str
+    note: str
+    scale: tuple[str, str] | None
+    """The values of the darkest and of the brightest colour, the lowest and the highest of all;
+    None where no finding has enough films."""
 
 
-def mean_maps_of(runs: Sequence[EvaluatedRun]) -> list[RunMeanMaps]:
-    """The mean maps of the runs whose evaluation has any.
+@dataclass(frozen=True)
+class MeanMapCell:
+    """The mean map of a run for a finding, or why there is none."""
+
+    panel: Panel | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class MeanMapTable:
+    """A row for each finding, a column for each run."""
+
+    columns: tuple[MeanMapColumn, ...]
+    rows: tuple[tuple[str, tuple[MeanMapCell, ...]], ...]
+    missing: tuple[str, ...]
+    """Runs whose evaluation has no mean maps."""
+
+
+def mean_map_table(runs: Sequence[EvaluatedRun]) -> MeanMapTable | None:
+    """The mean maps of the runs; None if no evaluation has any.
 
     Raises:
         DataError: a file of mean maps is damaged.
     """
-    read = [(run, read_mean_maps(run.evaluation / FILE)) for run in runs]
-    return [_run_panels(run, means) for run, means in read if means is not None]
+    every = [(run, read_mean_maps(run.evaluation / FILE)) for run in runs]
+    known = [(run, means, _range(means)) for run, means in every if means is not None]
+    if not known:
+        return None
+    columns = tuple(
+        MeanMapColumn(run.name, method_and_seed(run), _scale(ends)) for run, _, ends in known
+    )
+    rows = tuple(
+        (finding, tuple(_cell(run, means, ends, finding) for run, means, ends in known))
+        for finding in all_findings([run for run, _, _ in known])
+    )
+    return MeanMapTable(columns, rows, tuple(run.name for run, means in every if means is None))
 
 
 def mean_map_picture(
@@ -51,27 +79,32 @@ def mean_map_picture(
     return tinted(film, enlarged(spread.astype(np.float32), film))
 
 
-def _run_panels(run: EvaluatedRun, means: MeanMaps) -> RunMeanMaps:
-    shown = [place for place, count in enumerate(means.counts) if count >= FEWEST_FILMS]
-    values = means.maps[shown]
-    # one scale for all findings, so that they can be compared
-    lowest, highest = (float(values.min()), float(values.max())) if shown else (0.0, 1.0)
-    panels = [
+def _range(means: MeanMaps) -> tuple[float, float] | None:
+    """One scale for all findings of a run, so that they can be compared."""
+    values = means.maps[means.counts >= FEWEST_FILMS]
+    return (float(values.min()), float(values.max())) if len(values) else None
+
+
+def _scale(ends: tuple[float, float] | None) -> tuple[str, str] | None:
+    return None if ends is None else (f"{ends[0]:.2f}", f"{ends[1]:.2f}")
+
+
+def _cell(
+    run: EvaluatedRun, means: MeanMaps, ends: tuple[float, float] | None, finding: str
+) -> MeanMapCell:
+    if finding not in means.findings:
+        return MeanMapCell(None, "not evaluated")
+    place = means.findings.index(finding)
+    count = int(means.counts[place])
+    films = f"{count} film{'' if count == 1 else 's'}"
+    if count < FEWEST_FILMS or ends is None:
+        return MeanMapCell(None, f"{films} with it alone, fewer than {FEWEST_FILMS}")
+    map_ = means.maps[place]
+    return MeanMapCell(
         Panel(
-            means.findings[place],
-            (
-                f"{means.counts[place]} films",
-                f"values {means.maps[place].min():.2f} to {means.maps[place].max():.2f}",
-            ),
-            data_uri(mean_map_picture(means, place, lowest, highest)),
-            f"Mean map of {run.name} for {means.findings[place]} over {means.counts[place]} films",
+            run.name,
+            (films, f"values {map_.min():.2f} to {map_.max():.2f}"),
+            data_uri(mean_map_picture(means, place, *ends)),
+            f"Mean map of {run.name} for {finding} over {films}",
         )
-        for place in shown
-    ]
-    few = [
-        f"{finding} ({count})"
-        for finding, count in zip(means.findings, means.counts, strict=True)
-        if count < FEWEST_FILMS
-    ]
-    words = f"Fewer than {FEWEST_FILMS} such films: {', '.join(few)}." if few else ""
-    return RunMeanMaps(run.title, tuple(panels), (f"{lowest:.2f}", f"{highest:.2f}"), words)
+    )

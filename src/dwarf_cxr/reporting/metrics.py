@@ -62,6 +62,18 @@ LOCALISATION_METRICS = (
     Metric("ham_t_iou", "mTIoU", "mean of T(IoU) over .1 … .7, HAM's fixed threshold"),
     Metric("ham_t_ior", "mTIoR", "mean of T(IoR) over .1 … .9, HAM's fixed threshold"),
 )
+BOX_METRICS = tuple(
+    Metric(f"{key}_{percent}", f"{label} .{percent}", note)
+    for key, label, note in (
+        ("recall", "Recall", "share of the true boxes that a predicted one reaches"),
+        ("image_hit", "Films hit", "share of the films with a true box on which one is reached"),
+        ("image_hit_top1", "First hit", "the same for the best-scored box of a film alone"),
+        ("ap", "AP", "COCO's average precision"),
+    )
+    for percent in (25, 50, 75)
+)
+"""Of a detector's own boxes, at an intersection over union of .25, .50 and .75."""
+ATTRIBUTE_METRICS = (AUC, Metric("ap", "AP", "average precision over films"))
 METHOD_METRICS = (
     AUC,
     DICE,

@@ -27,6 +27,8 @@ OPACITY = 0.6
 that the film stays visible wherever the map says little."""
 TRUTH: Colour = (255, 255, 255)
 THRESHOLD: Colour = (255, 150, 40)
+DETECTED: Colour = (86, 180, 233)
+"""Of a detector's boxes: Okabe and Ito's sky blue, apart from the others for every eye."""
 HALO: Colour = (0, 0, 0)
 """A dark rim keeps outlines visible on bright bone."""
 BOX_COLOURS: tuple[Colour, ...] = (
@@ -38,6 +40,8 @@ BOX_COLOURS: tuple[Colour, ...] = (
     (204, 121, 167),
 )
 """Okabe and Ito's, without those that vanish on film; boxes also carry the finding's name."""
+LEAST_SCORE = 0.01
+"""Lower scores of boxes are not written out."""
 SMALLEST_TEXT = 8
 CAPTION_SHARE = 0.4
 """A caption is at most this share of its picture's height."""
@@ -165,6 +169,37 @@ def labelled_boxes(
     return np.asarray(image).copy()
 
 
+def boxes_on_film(
+    film: Picture,
+    truths: Float[np.ndarray, "truth 4"],
+    found: Float[np.ndarray, "box 4"],
+    scores: Float[np.ndarray, "box"],
+) -> UInt8[np.ndarray, "height width 3"]:
+    """`film` with the true boxes solid, a detector's dashed, each of those with its score.
+
+    Boxes are (x1, y1, x2, y2) in pixels of the picture; the first of `found` lies on top.
+    """
+    height, width = film.shape[:2]
+    drawn = film
+    for box in truths:
+        drawn = outlined(drawn, _filled(box, height, width), TRUTH)
+    for box in found[::-1]:
+        drawn = outlined(drawn, _filled(box, height, width), DETECTED, dashed=True)
+    image = Image.fromarray(drawn)
+    draw = ImageDraw.Draw(image)
+    # larger than on overlays: on a page these pictures are shown at half their size
+    font = _font(max(SMALLEST_TEXT, round(min(height, width) / 20)))
+    plates: list[tuple[float, float, float, float]] = []
+    for (x1, y1, x2, y2), score in zip(found, scores, strict=True):
+        corners = {"x1": float(x1), "y1": float(y1), "x2": float(x2), "y2": float(y2)}
+        label = f"{score:.2f}" if score >= LEAST_SCORE else f"<{LEAST_SCORE}"
+        plate = _free_plate(label, corners, font, plates, (width, height))
+        plates.append(plate)
+        draw.rectangle(plate, fill=DETECTED)
+        draw.text((plate[0] + 2, plate[1]), label, fill="black", font=font)
+    return np.asarray(image).copy()
+
+
 def scale_picture(width: int, height: int) -> Picture:
     """The colours from 0 (left) to 1 (right), on middle grey, as blending makes them."""
     ramp = np.broadcast_to(np.linspace(0, 1, width, dtype=np.float32), (height, width))
@@ -237,6 +272,20 @@ def _shortened(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     return f"{line}…"
 
 
+def _filled(
+    box: Float[np.ndarray, "4"], height: int, width: int
+) -> Bool[np.ndarray, "height width"]:
+    """The pixels of a box, at least one, as far as it lies on the picture."""
+    left, top = (
+        min(max(round(float(one)), 0), size - 1)
+        for one, size in zip(box[:2], (width, height), strict=True)
+    )
+    right, bottom = max(left + 1, round(float(box[2]))), max(top + 1, round(float(box[3])))
+    mask = np.zeros((height, width), dtype=bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
 def _free_plate(
     label: str,
     box: Mapping[str, float],
@@ -244,7 +293,7 @@ def _free_plate(
     taken: Sequence[tuple[float, float, float, float]],
     frame: tuple[int, int],
 ) -> tuple[float, float, float, float]:
-    """Where a box's label lies: at one of its corners, in the frame, off other labels if it can."""
+    """Where a box's label lies: at a corner or near it, in the frame, off others if possible."""
     wide, high = font.getlength(label) + 4, font.size * 1.3
     corners = [
         (box["x1"], box["y1"] - high),
@@ -252,6 +301,8 @@ def _free_plate(
         (box["x1"], box["y2"]),
         (box["x1"], box["y1"]),
         (box["x2"] - wide, box["y2"] - high),
+        *((box["x1"], box["y1"] - step * high) for step in (2, 3)),
+        *((box["x2"] - wide, box["y2"] + step * high) for step in (1, 2)),
     ]
     plates = []
     for left, top in corners:

@@ -9,14 +9,18 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from dwarf_cxr import __version__
 from dwarf_cxr.config import differences
+from dwarf_cxr.evaluation.boxes import THRESHOLDS as BOX_THRESHOLDS
 from dwarf_cxr.evaluation.maps import HAM_THRESHOLD, IOR_THRESHOLDS, IOU_THRESHOLDS
 from dwarf_cxr.evaluation.run import shared_finding_words
 from dwarf_cxr.files import write_text
 from dwarf_cxr.progress import Report
-from dwarf_cxr.reporting.examples import make_gallery
+from dwarf_cxr.reporting.detectors import BOX_GROUPS, attribute_table, box_tables
+from dwarf_cxr.reporting.examples import MOST_BOXES, make_gallery
 from dwarf_cxr.reporting.figures import defined_findings, forest_plot, roc_curves, training_curves
-from dwarf_cxr.reporting.mean_attention import mean_maps_of
+from dwarf_cxr.reporting.intervals import NO_INTERVAL_RULE, VERDICT_RULE
+from dwarf_cxr.reporting.mean_attention import mean_map_table
 from dwarf_cxr.reporting.metrics import (
+    ATTRIBUTE_METRICS,
     LOCALISATION_METRICS,
     METHOD_METRICS,
     ORACLE_F1_METRICS,
@@ -25,7 +29,7 @@ from dwarf_cxr.reporting.metrics import (
     SUMMARY_METRICS,
 )
 from dwarf_cxr.reporting.overlay import data_uri, embed, scale_picture, tint_scale_picture
-from dwarf_cxr.reporting.runs import EvaluatedRun, read_runs
+from dwarf_cxr.reporting.runs import EvaluatedRun, all_findings, read_runs
 from dwarf_cxr.reporting.tables import (
     ENOUGH_SEEDS,
     Paired,
@@ -128,7 +132,9 @@ def _write(
 ) -> None:
     gallery = make_gallery(runs, data, cases_per_finding, progress)
     if progress is not None:
-        progress("figures and tables", len(runs), len(runs))
+        paired_words = f"paired differences in {draws:,} draws of patients, "
+        words = paired_words if len(runs) > 1 else ""
+        progress(f"{words}figures and tables", len(runs), len(runs))
     paired = pair_with_first(runs, draws)
     template = page_environment().from_string(_resource(TEMPLATE))
     page = template.render(
@@ -143,6 +149,10 @@ def _write(
         paired_macro=paired_macro_rows(runs, paired),
         paired_findings=_paired_tables(runs, paired),
         draws=draws,
+        own_draws=_own_draws(runs),
+        verdict_rule=VERDICT_RULE,
+        no_interval_rule=NO_INTERVAL_RULE,
+        finding_count=len(all_findings(runs)),
         seeds=seed_groups(runs),
         enough_seeds=ENOUGH_SEEDS,
         figures=_figures(runs),
@@ -157,11 +167,17 @@ def _write(
         iou_thresholds=IOU_THRESHOLDS,
         ior_thresholds=IOR_THRESHOLDS,
         ham_threshold=HAM_THRESHOLD,
+        box_groups=BOX_GROUPS,
+        box_thresholds=BOX_THRESHOLDS,
+        boxes=box_tables(runs),
+        most_boxes=MOST_BOXES,
+        attribute_metrics=ATTRIBUTE_METRICS,
+        attributes=attribute_table(runs),
         oracle_metrics=ORACLE_METRICS,
         oracle_f1_metrics=ORACLE_F1_METRICS,
         oracle=oracle_rows(runs),
         gallery=gallery,
-        mean_maps=mean_maps_of(runs),
+        mean_maps=mean_map_table(runs),
         tint_scale=data_uri(tint_scale_picture(256, 12), lossless=True),
         scale=data_uri(scale_picture(256, 12), lossless=True),
         protocol=_protocol(runs, draws),
@@ -261,9 +277,15 @@ def _devices(runs: Sequence[EvaluatedRun]) -> str:
     return "; ".join(dict.fromkeys(map(device_words, timed)))
 
 
+def _own_draws(runs: Sequence[EvaluatedRun]) -> str:
+    """How many draws the intervals of the runs were made of."""
+    counts = dict.fromkeys(int(run.protocol["bootstrap"]["draws"]) for run in runs)
+    return " or ".join(f"{count:,}" for count in counts)
+
+
 def _left_out(runs: Sequence[EvaluatedRun]) -> str:
-    known = [name for run in runs for name in run.metrics["findings_order"]]
-    undefined = [name for name in dict.fromkeys(known) if name not in defined_findings(runs)]
+    defined = defined_findings(runs)
+    undefined = [name for name in all_findings(runs) if name not in defined]
     return f" Undefined, and so left out: {', '.join(undefined)}." if undefined else ""
 
 
@@ -299,7 +321,10 @@ def _protocol(runs: Sequence[EvaluatedRun], draws: int) -> list[tuple[str, list[
         line("Folder", lambda run: str(run.folder)),
     ]
     if len(runs) > 1:
-        paired = f"the same patients are drawn for both runs, {draws} draws, seed {PAIRED_SEED}"
+        paired = (
+            f"the same patients are drawn for both runs, {draws:,} draws, seed {PAIRED_SEED}, "
+            "however many the evaluations made"
+        )
         intervals = [label for label, _ in rows].index("Intervals")
         rows.insert(intervals + 1, ("Paired differences", [paired]))
     return rows
@@ -342,7 +367,7 @@ def _bootstrap(run: EvaluatedRun) -> str:
     bootstrap = run.protocol["bootstrap"]
     return (
         f"{bootstrap['interval']}, bootstrap over {bootstrap['unit']}s, "
-        f"{bootstrap['draws']} draws, seed {bootstrap['seed']}"
+        f"{bootstrap['draws']:,} draws, seed {bootstrap['seed']}"
     )
 
 

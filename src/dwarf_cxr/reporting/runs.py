@@ -116,6 +116,11 @@ class EvaluatedRun:
         return self.cases.image_ids.index(image_id), self.cases.findings.index(finding)
 
 
+def all_findings(runs: Sequence[EvaluatedRun]) -> list[str]:
+    """The findings that any of the runs was evaluated for, in order."""
+    return list(dict.fromkeys(name for run in runs for name in run.metrics["findings_order"]))
+
+
 def read_runs(
     folders: Sequence[Path], split: str, evaluation: Path | None = None
 ) -> tuple[EvaluatedRun, ...]:

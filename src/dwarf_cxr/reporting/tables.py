@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from dwarf_cxr.evaluation.bootstrap import Estimate
+from dwarf_cxr.evaluation.bootstrap import Estimate, bounds
 from dwarf_cxr.evaluation.maps import IOR_THRESHOLDS, IOU_THRESHOLDS
 from dwarf_cxr.evaluation.paired import compare_runs
+from dwarf_cxr.reporting.intervals import DASH, counted, signed_ends, verdict, why_no_interval
 from dwarf_cxr.reporting.metrics import (
     METHOD_METRICS,
     ORACLE_F1_METRICS,
@@ -18,7 +19,7 @@ from dwarf_cxr.reporting.metrics import (
     SUMMARY_METRICS,
     Metric,
 )
-from dwarf_cxr.reporting.runs import EvaluatedRun
+from dwarf_cxr.reporting.runs import EvaluatedRun, all_findings
 
 ENOUGH_SEEDS = 3
 """Fewer trainings of a method support no claim about the method."""
@@ -52,6 +53,8 @@ class Cell:
     verdict: str = ""
     title: str = ""
     """The full value, or why there is none."""
+    counted: str = ""
+    """How many findings a macro mean is over, where these are not all: "5 of 7"."""
 
 
 @dataclass(frozen=True)
@@ -71,24 +74,31 @@ def summary_rows(
 ) -> list[Row]:
     """Macro metrics: every run, then what they must be compared with.
 
-    A reference that is the same for all runs is one row.
+    A reference is one row for all runs for which it is the same. What is not over all findings of
+    the runs says so in its cell.
     """
-    rows = []
+    rows, of = [], len(all_findings(runs))
     for run in runs:
-        cells = _cells(run.metrics["macro"], metrics)
-        rows.append(Row("run", run.name, _method_and_seed(run), cells, _cost(run)))
+        cells = cells_of(run.metrics["macro"], metrics, of)
+        rows.append(Row("run", run.name, method_and_seed(run), cells, _cost(run)))
     for run in runs:
         for part, block in run.metrics.get("parts", {}).items():
-            cells = _cells(block["macro"], metrics)
+            cells = cells_of(block["macro"], metrics, of)
             rows.append(Row("part", f"{part} alone", f"part of {run.name}", cells))
     for reference in runs[0].metrics["references"]:
-        blocks = [run.metrics["references"].get(reference, {"macro": {}}) for run in runs]
-        alike = all(_equal(block, blocks[0]) for block in blocks)
-        for run, block in zip(runs[:1] if alike else runs, blocks, strict=False):
+        groups: list[tuple[Mapping[str, Any], list[str]]] = []
+        for run in runs:
+            block = run.metrics["references"].get(reference, {"macro": {}})
+            group = next((names for one, names in groups if _equal(one, block)), None)
+            if group is None:
+                groups.append((block, [run.name]))
+            else:
+                group.append(run.name)
+        for block, names in groups:
             name = REFERENCE_WORDS.get(reference, reference)
-            whose = "of all runs" if alike and len(runs) > 1 else f"of {run.name}"
-            cells = _cells(block["macro"], metrics)
-            rows.append(Row("reference", name, f"reference {whose}", cells))
+            whose = "all runs" if len(names) == len(runs) > 1 else ", ".join(names)
+            cells = cells_of(block["macro"], metrics, of)
+            rows.append(Row("reference", name, f"reference of {whose}", cells))
     return rows
 
 
@@ -109,23 +119,28 @@ def _prior_sentence(run: EvaluatedRun) -> str:
         )
     numbers = f"Dice {_plain(own)} against {_plain(prior)}"
     if own["value"] <= prior["value"]:
-        verdict = (
+        said = (
             f"{run.title} does not beat the train prior, a fixed map per finding that never looks "
             f"at the film: {numbers}."
         )
-    elif own.get("low") is None or prior.get("high") is None or own["low"] <= prior["high"]:
-        verdict = (
+    elif (ends := _ends(own)) is None or (fixed := _ends(prior)) is None:
+        said = (
+            f"{run.title} is above the train prior, but one of the two has no interval: {numbers}. "
+            "It is not shown to beat a fixed map that never looks at the film."
+        )
+    elif ends[0] <= fixed[1]:
+        said = (
             f"{run.title} is above the train prior, but the intervals overlap: {numbers}. "
             "It is not shown to beat a fixed map that never looks at the film."
         )
     else:
-        verdict = f"{run.title} beats the train prior: {numbers}, intervals apart."
+        said = f"{run.title} beats the train prior: {numbers}, intervals apart."
     moved = references.get("shuffled", {}).get("macro", {}).get("dice", {})
     if moved.get("value") is not None:
-        verdict += (
+        said += (
             f" Put on other films with the same finding, its own maps still reach {_plain(moved)}."
         )
-    return verdict
+    return said
 
 
 def paired_macro_rows(
@@ -134,10 +149,11 @@ def paired_macro_rows(
     metrics: Sequence[Metric] = PAIRED_METRICS,
 ) -> list[Row]:
     """Macro differences of every other run to the first."""
+    of = len(all_findings(runs))
     return [
-        Row("run", run.name, _method_and_seed(run), cells)
+        Row("run", run.name, method_and_seed(run), cells)
         for run, paired in zip(runs[1:], differences, strict=True)
-        for cells in [tuple(_difference(paired.macro[m.key], m) for m in metrics)]
+        for cells in [tuple(_difference(paired.macro[m.key], m, of) for m in metrics)]
     ]
 
 
@@ -188,12 +204,12 @@ def seed_groups(runs: Sequence[EvaluatedRun]) -> list[SeedGroup]:
             # whatever fixes the result besides the seed
             same = run.config.model_copy(update={"seed": 0, "versions": {}, "data": ""})
             groups.setdefault(same.model_dump_json(), []).append(run)
-    found = []
+    found, of = [], len(all_findings(runs))
     for members in groups.values():
         seeds = {run.seed for run in members}
         if len(seeds) < 2:
             continue
-        cells = tuple(_over_seeds(members, metric.key) for metric in SUMMARY_METRICS)
+        cells = tuple(_over_seeds(members, metric.key, of) for metric in SUMMARY_METRICS)
         names = tuple(run.name for run in members)
         found.append(SeedGroup(members[0].method, names, len(seeds), cells))
     return found
@@ -222,13 +238,14 @@ class MethodRow:
 
 def method_rows(runs: Sequence[EvaluatedRun]) -> list[MethodRow]:
     """All runs; a dash where an evaluation is from before its cost was written down."""
+    of = len(all_findings(runs))
     return [
         MethodRow(
             run.name,
-            _method_and_seed(run),
+            method_and_seed(run),
             supervision_words(run.metrics.get("supervision")),
             _parameters(run),
-            _cells(run.metrics["macro"], METHOD_METRICS),
+            cells_of(run.metrics["macro"], METHOD_METRICS, of),
             _training_cost(run),
             _inference_cost(run),
         )
@@ -314,20 +331,21 @@ def _milliseconds(seconds: float) -> str:
 def finding_rows(run: EvaluatedRun) -> list[Row]:
     """Every finding's metrics of one run."""
     return [
-        Row("run", name, "", _cells(run.metrics["findings"][name]))
+        Row("run", name, "", cells_of(run.metrics["findings"][name], SUMMARY_METRICS))
         for name in run.metrics["findings_order"]
     ]
 
 
 def oracle_rows(runs: Sequence[EvaluatedRun]) -> list[Row]:
     """Macro metrics at thresholds chosen on the evaluated films: by MCC, then by F1."""
+    of = len(all_findings(runs))
     return [
         Row(
             "run",
             run.name,
-            _method_and_seed(run),
-            _cells(by_mcc["macro"], ORACLE_METRICS)
-            + _cells(by_mcc["max_f1"]["macro"], ORACLE_F1_METRICS),
+            method_and_seed(run),
+            cells_of(by_mcc["macro"], ORACLE_METRICS, of)
+            + cells_of(by_mcc["max_f1"]["macro"], ORACLE_F1_METRICS, of),
         )
         for run in runs
         for by_mcc in [run.metrics["oracle"]]
@@ -349,13 +367,13 @@ def localisation_tables(runs: Sequence[EvaluatedRun]) -> list[LocalisationTable]
 
     Empty if all runs were evaluated before there were such shares.
     """
-    known = [run for run in runs if "localisation" in run.metrics]
+    known, of = [run for run in runs if "localisation" in run.metrics], len(all_findings(runs))
     macro = [
         LocalisationTable(
             f"Macro, {words}",
             "Run",
             tuple(
-                Row("run", run.name, _method_and_seed(run), _shares(run, policy, None))
+                Row("run", run.name, method_and_seed(run), _shares(run, policy, None, of))
                 for run in known
             ),
         )
@@ -376,63 +394,83 @@ def localisation_tables(runs: Sequence[EvaluatedRun]) -> list[LocalisationTable]
     return macro + by_finding if known else []
 
 
-def _shares(run: EvaluatedRun, policy: str, finding: str | None) -> tuple[Cell, ...]:
+def _shares(
+    run: EvaluatedRun, policy: str, finding: str | None, of: int | None = None
+) -> tuple[Cell, ...]:
     """The shares of one finding, or macro, of IoU and their mean, then of IoR."""
     means = run.metrics["macro"] if finding is None else run.metrics["findings"][finding]
     cells: list[Cell] = []
     for measure, thresholds in (("iou", IOU_THRESHOLDS), ("ior", IOR_THRESHOLDS)):
         block = run.metrics["localisation"][policy][measure]
         shares = block["macro"] if finding is None else block["findings"][finding]
-        cells += [shown_estimate(shares.get(str(one))) for one in thresholds]
+        cells += [shown_estimate(shares.get(str(one)), of) for one in thresholds]
         mean = f"ham_t_{measure}" if policy == "ham" else f"t_{measure}"
-        cells.append(shown_estimate(means.get(mean)))
+        cells.append(shown_estimate(means.get(mean), of))
     return tuple(cells)
 
 
-def shown_estimate(entry: Mapping[str, Any] | None) -> Cell:
-    """A metric of metrics.json as it is shown."""
+def shown_estimate(entry: Mapping[str, Any] | None, of: int | None = None) -> Cell:
+    """A metric of metrics.json as it is shown.
+
+    Args:
+        of: for a macro mean, how many findings there are; its `n` then counts findings.
+    """
     if not entry or entry.get("value") is None:
-        return Cell("—", title=str((entry or {}).get("reason", "not evaluated")))
+        return Cell(DASH, title=str((entry or {}).get("reason", "not evaluated")))
     value, low, high = entry["value"], entry.get("low"), entry.get("high")
-    title = f"{value!r}, n = {entry.get('n')}"
-    if low is None or high is None:
-        return Cell(
-            _minus(f"{value:.3f}"), "no interval", title=f"{title}; undefined in most draws"
-        )
+    title, over = f"{value!r}, n = {entry.get('n')}", _counted(entry.get("n"), of)
+    ends = bounds(low, high)
+    if ends is None:
+        title = f"{title}; {why_no_interval(low, high)}"
+        return Cell(_minus(f"{value:.3f}"), DASH, title=title, counted=over)
     # a dash beside a minus sign would be misread
-    between = " to " if low < 0 else "–"
-    return Cell(_minus(f"{value:.3f}"), _minus(f"{low:.3f}{between}{high:.3f}"), title=title)
+    between = " to " if ends[0] < 0 else "–"
+    interval = _minus(f"{ends[0]:.3f}{between}{ends[1]:.3f}")
+    return Cell(_minus(f"{value:.3f}"), interval, title=title, counted=over)
 
 
-def _cells(
-    block: Mapping[str, Any], metrics: Sequence[Metric] = SUMMARY_METRICS
+def cells_of(
+    block: Mapping[str, Any], metrics: Sequence[Metric], of: int | None = None
 ) -> tuple[Cell, ...]:
-    return tuple(shown_estimate(block.get(metric.key)) for metric in metrics)
+    """The metrics of a block of metrics.json; `of` as in `shown_estimate`."""
+    return tuple(shown_estimate(block.get(metric.key), of) for metric in metrics)
 
 
-def _difference(estimate: Estimate, metric: Metric) -> Cell:
+def _difference(estimate: Estimate, metric: Metric, of: int | None = None) -> Cell:
     if estimate.value is None:
-        return Cell("—", title=estimate.reason or "undefined")
-    text, title = _signed(estimate.value), f"{estimate.value!r}, n = {estimate.n}"
-    if estimate.low is None or estimate.high is None:
-        return Cell(text, "no interval", "not clear", title)
-    interval = f"{_signed(estimate.low)}, {_signed(estimate.high)}"
-    # an interval without any width rests on a single film
-    if estimate.low <= 0 <= estimate.high or estimate.low == estimate.high:
-        return Cell(text, interval, "not clear", title)
-    better = (estimate.value > 0) != metric.lower_is_better
-    return Cell(text, interval, "better" if better else "worse", title)
+        return Cell(DASH, title=estimate.reason or "undefined")
+    low, high = estimate.low, estimate.high
+    said = verdict(estimate.value, low, high, lower_is_better=metric.lower_is_better)
+    title, over = f"{estimate.value!r}, n = {estimate.n}", _counted(estimate.n, of)
+    ends = bounds(low, high)
+    if ends is None:
+        title = f"{title}; {why_no_interval(low, high)}"
+        return Cell(_signed(estimate.value), DASH, said, title, over)
+    return Cell(_signed(estimate.value), _minus(", ".join(signed_ends(*ends))), said, title, over)
 
 
-def _over_seeds(runs: Sequence[EvaluatedRun], key: str) -> Cell:
-    values = [run.metrics["macro"].get(key, {}).get("value") for run in runs]
+def _counted(findings: int | None, of: int | None) -> str:
+    return "" if findings is None or of is None else counted(findings, of)
+
+
+def _ends(entry: Mapping[str, Any]) -> tuple[float, float] | None:
+    return bounds(entry.get("low"), entry.get("high"))
+
+
+def _over_seeds(runs: Sequence[EvaluatedRun], key: str, of: int) -> Cell:
+    entries = [run.metrics["macro"].get(key, {}) for run in runs]
+    values = [entry.get("value") for entry in entries]
     if any(value is None for value in values):
-        return Cell("—", title="undefined in one of the runs")
+        return Cell(DASH, title="undefined in one of the runs")
     mean, spread = float(np.mean(values)), float(np.std(values, ddof=1))
-    return Cell(f"{mean:.3f} ± {spread:.3f}", title=f"{mean!r} ± {spread!r}")
+    fewest = min(entry.get("n", of) for entry in entries)
+    return Cell(
+        f"{mean:.3f} ± {spread:.3f}", title=f"{mean!r} ± {spread!r}", counted=counted(fewest, of)
+    )
 
 
-def _method_and_seed(run: EvaluatedRun) -> str:
+def method_and_seed(run: EvaluatedRun) -> str:
+    """Of a run, as it stands below its name."""
     return run.method if run.seed is None else f"{run.method}, seed {run.seed}"
 
 
@@ -447,7 +485,7 @@ def _cost(run: EvaluatedRun) -> tuple[str, ...]:
 
 def _plain(entry: Mapping[str, Any]) -> str:
     cell = shown_estimate(entry)
-    return f"{cell.text} ({cell.interval})"
+    return f"{cell.text} ({'no interval' if cell.interval == DASH else cell.interval})"
 
 
 def _signed(value: float) -> str:

@@ -15,13 +15,3 @@ METRICS = (
 )
 RELATED_METRICS = (*METHOD_METRICS, LOST)
 """What methods of all kinds have."""
-BOX_METRICS = tuple(
-    Metric(f"{key}_{percent}", f"{label} .{percent}", note)
-    for key, label, note in (
-        ("recall", "Recall", "share of the true boxes that a predicted one reaches"),
-        ("ap", "AP", "average precision"),
-        ("image_hit", "Image hit", "share of the films with a box on which one is reached"),
-    )
-    for percent in (25, 50, 75)
-)
-"""Of a detector's own boxes, at an intersection over union of .25, .50 and .75."""

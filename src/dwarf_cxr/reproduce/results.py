@@ -1,7 +1,7 @@
 """What the evaluated runs of a table say: honest values, paper-style oracles, references."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,10 @@ from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.evaluation.boxes import METRICS as BOX_KEYS
 from dwarf_cxr.evaluation.boxes import box_samples
 from dwarf_cxr.evaluation.cases import Cases, read_cases
-from dwarf_cxr.evaluation.detections import read_box_cases
+from dwarf_cxr.evaluation.detections import BOXES_FILE, read_box_cases
 from dwarf_cxr.files import read_json
-from dwarf_cxr.reporting.metrics import (
-    Metric,
-)
-from dwarf_cxr.reproduce.metrics import (
-    BOX_METRICS,
-    METRICS,
-)
+from dwarf_cxr.reporting.metrics import BOX_METRICS, Metric
+from dwarf_cxr.reproduce.metrics import METRICS
 from dwarf_cxr.reproduce.plan import PlannedRow
 from dwarf_cxr.reproduce.statistics import (
     BOOTSTRAP_SEED,
@@ -91,9 +86,10 @@ class RowResult:
         first = entries[0]
         moved = mean.value - first["value"]
         low, high = first.get("low"), first.get("high")
+        fewest = min((int(entry["n"]) for entry in entries if "n" in entry), default=None)
         if low is None or high is None:
-            return mean
-        return Summary(mean.value, low + moved, high + moved, mean.sd, mean.seeds)
+            return replace(mean, findings=fewest)
+        return Summary(mean.value, low + moved, high + moved, mean.sd, mean.seeds, fewest)
 
 
 def read_results(
@@ -170,7 +166,7 @@ def _read_result(
 
 def _box_means(row: PlannedRow, done: tuple[Training, ...], draws: int) -> dict[str, SeedMean]:
     """The trainings' boxes in the same draws of patients as all else."""
-    files = [training.evaluation / "boxes.csv" for training in done]
+    files = [training.evaluation / BOXES_FILE for training in done]
     if not all(file.is_file() for file in files):
         return {}
     data = PreparedData.open(row.data)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from dwarf_cxr.errors import DataError
-from dwarf_cxr.evaluation.bootstrap import interval, patient_weights
+from dwarf_cxr.evaluation.bootstrap import excludes_zero, interval, patient_weights
 from dwarf_cxr.evaluation.cases import Cases, mean_over_findings
 
 BOOTSTRAP_SEED = 0
@@ -29,13 +29,13 @@ class Summary:
     sd: float | None = None
     """Standard deviation over seeds; None for one seed."""
     seeds: int = 0
+    findings: int | None = None
+    """How many the value is a mean over; None where it is none over findings."""
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval is there, has a width and lies on one side of 0."""
-        if self.low is None or self.high is None or self.low == self.high:
-            return False
-        return not self.low <= 0 <= self.high
+        """Whether there is an interval, and it lies on one side of 0."""
+        return excludes_zero(self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class SeedMean:
         if not defined.any():
             return Summary(None, seeds=len(self.points))
         per_seed = mean_over_findings(self.points, defined).tolist()
-        return _summary(per_seed, mean_over_findings(self.draws, defined))
+        return _summary(per_seed, mean_over_findings(self.draws, defined), int(defined.sum()))
 
 
 def seed_mean(tables: Sequence[Cases], metric: str, *, draws: int) -> SeedMean:
@@ -90,7 +90,7 @@ def paired_difference(one: SeedMean, two: SeedMean) -> Summary:
     drawn = mean_over_findings(two.draws[:, right] - one.draws[:, left], defined)
     value = float(means[1].mean() - means[0].mean())
     estimate = interval(value, drawn, int(defined.sum()))
-    return Summary(value, estimate.low, estimate.high, seeds=seeds)
+    return Summary(value, estimate.low, estimate.high, seeds=seeds, findings=int(defined.sum()))
 
 
 def spread(values: Sequence[float | None]) -> Summary:
@@ -122,9 +122,11 @@ def refuse_other_films(one: Cases, other: Cases) -> None:
         )
 
 
-def _summary(per_seed: list[float], drawn: Float64[np.ndarray, "draw"]) -> Summary:
+def _summary(per_seed: list[float], drawn: Float64[np.ndarray, "draw"], findings: int) -> Summary:
     over_seeds = spread(per_seed)
     if over_seeds.value is None:
         return over_seeds
     estimate = interval(over_seeds.value, drawn, len(per_seed))
-    return Summary(over_seeds.value, estimate.low, estimate.high, over_seeds.sd, len(per_seed))
+    return Summary(
+        over_seeds.value, estimate.low, estimate.high, over_seeds.sd, len(per_seed), findings
+    )

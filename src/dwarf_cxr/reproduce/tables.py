@@ -6,16 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dwarf_cxr.evaluation.bootstrap import bounds
 from dwarf_cxr.evaluation.references import REFERENCES
-from dwarf_cxr.reporting.metrics import (
-    Metric,
+from dwarf_cxr.reporting.intervals import (
+    DASH,
+    NO_INTERVAL_RULE,
+    VERDICT_RULE,
+    counted,
+    signed_ends,
+    verdict,
+    why_no_interval,
 )
+from dwarf_cxr.reporting.metrics import BOX_METRICS, Metric
 from dwarf_cxr.reporting.tables import REFERENCE_WORDS, Cell
 from dwarf_cxr.reporting.tables import Row as Line
-from dwarf_cxr.reproduce.metrics import (
-    BOX_METRICS,
-    METRICS,
-)
+from dwarf_cxr.reproduce.metrics import METRICS
 from dwarf_cxr.reproduce.recipes import Published, Recipe, published_for
 from dwarf_cxr.reproduce.results import (
     ORACLES,
@@ -234,25 +239,40 @@ def markdown(table: Table) -> str:
     return "\n".join(lines)
 
 
-def shown(summary: Summary, *, signed: bool = False, digits: int = 3) -> Cell:
-    """A value with its standard deviation over seeds and its interval over patients."""
+def shown(summary: Summary, *, of: int = 0, signed: bool = False) -> Cell:
+    """A value with its standard deviation over seeds and its interval over patients.
+
+    Args:
+        of: for a macro mean, how many findings there are.
+    """
     if summary.value is None:
-        return Cell("—", title="undefined, or not evaluated, in one of the trainings")
-    text = _number(summary.value, signed, digits)
+        return Cell(DASH, title="undefined, or not evaluated, in one of the trainings")
+    cell = shown_spread(summary, signed=signed)
+    over = "" if summary.findings is None else counted(summary.findings, of)
+    ends = bounds(summary.low, summary.high)
+    if ends is None:
+        title = f"{cell.title}; {why_no_interval(summary.low, summary.high)}"
+        return Cell(cell.text, f"[{DASH}]", title=title, counted=over)
+    written = signed_ends(*ends) if signed else (f"{ends[0]:.3f}", f"{ends[1]:.3f}")
+    return Cell(cell.text, f"[{', '.join(written)}]", title=cell.title, counted=over)
+
+
+def shown_spread(summary: Summary, *, signed: bool = False, digits: int = 3) -> Cell:
+    """A value with its standard deviation over seeds alone."""
+    if summary.value is None:
+        return Cell(DASH, title="undefined, or not evaluated, in one of the trainings")
+    text = f"{summary.value:{'+' if signed else ''}.{digits}f}"
     if summary.sd:  # a reference is the same for every seed
         text += f" ± {summary.sd:.{digits}f}"
-    interval = ""
-    if summary.low is not None and summary.high is not None:
-        low, high = (_number(value, signed, digits) for value in (summary.low, summary.high))
-        interval = f"[{low}, {high}]"
-    return Cell(text, interval, title=f"{summary.value!r}, {summary.seeds} trainings")
+    seeds = f", {summary.seeds} training{'' if summary.seeds == 1 else 's'}"
+    return Cell(text, title=f"{summary.value!r}{seeds if summary.seeds else ''}")
 
 
 def verdict_of(summary: Summary) -> str:
-    """`better`, `worse` or `not clear`; all metrics of the tables are better when larger."""
-    if summary.value is None or not summary.excludes_zero:
+    """By the rule of all pages; all metrics of the tables are better when larger."""
+    if summary.value is None:
         return "not clear"
-    return "better" if summary.value > 0 else "worse"
+    return verdict(summary.value, summary.low, summary.high)
 
 
 def _honest_table(results: Sequence[RowResult]) -> Table:
@@ -265,16 +285,21 @@ def _honest_table(results: Sequence[RowResult]) -> Table:
             result.planned.title,
             _one_model(result),
             (
-                *(shown(result.honest(metric.key)) for metric in result.columns),
-                Cell(f"{result.minutes:.1f}" if result.minutes else "—"),
+                *(
+                    shown(result.honest(metric.key), of=len(result.planned.findings))
+                    for metric in result.columns
+                ),
+                Cell(f"{result.minutes:.1f}" if result.minutes else DASH),
             ),
         )
         for result in results
     ]
     return Table(
         "Test, with epoch and thresholds chosen on validation",
-        "Macro averages over findings, mean of the trainings ± standard deviation over seeds "
+        "Macro averages over the findings of a row, or over the part of them that a cell names "
+        "(“5 of 7”); mean of the trainings ± standard deviation over seeds "
         f"({_seed_words(results)}), in brackets the 95 % interval of that mean over patients. "
+        f"{NO_INTERVAL_RULE} "
         + (f"{MAX_DICE_WORDS} " if oracle else "")
         + "Rows in italics are references, which do not look at the film or are not the method's "
         "own answer.",
@@ -290,19 +315,22 @@ def _reference_lines(results: Sequence[RowResult]) -> list[Line]:
     for name in REFERENCES:
         for result in results:
             cells = _reference_cells(result, name)
-            groups.setdefault((name, tuple(cell.text for cell in cells)), []).append(result)
+            told = tuple(cell.text + cell.counted for cell in cells)
+            groups.setdefault((name, told), []).append(result)
     order = {name: place for place, name in enumerate(REFERENCES)}
     lines = []
     for (name, _), members in sorted(groups.items(), key=lambda group: order[group[0][0]]):
         whose = "of all rows" if len(members) == len(results) else _listed(members)
-        cells = (*_reference_cells(members[0], name), Cell("—"))
+        cells = (*_reference_cells(members[0], name), Cell(DASH))
         lines.append(Line("reference", REFERENCE_WORDS.get(name, name), whose, cells))
     return lines
 
 
 def _reference_cells(result: RowResult, name: str) -> tuple[Cell, ...]:
     return tuple(
-        shown(result.reference(name, metric.key)) if metric.key in REFERENCE_METRICS else Cell("—")
+        shown(result.reference(name, metric.key), of=len(result.planned.findings))
+        if metric.key in REFERENCE_METRICS
+        else Cell(DASH)
         for metric in result.columns
     )
 
@@ -318,7 +346,7 @@ def _oracle_table(results: Sequence[RowResult]) -> Table:
         published = published_for(result.planned.row, result.planned.data_name)
         cells = []
         for metric in ORACLES:
-            cell = shown(result.oracle[metric.key])
+            cell = shown_spread(result.oracle[metric.key])
             paper = None if published is None else getattr(published.best, metric.key)
             interval = "" if paper is None else f"[paper {paper:.3f}]"
             cells.append(Cell(cell.text, interval, title=cell.title))
@@ -341,8 +369,8 @@ def _difference_table(differences: Sequence[Difference]) -> Table:
     columns = differences[0].result.columns
     return Table(
         "Differences, paired over the same patients",
-        "Of the values chosen on validation; “better” and “worse” mark intervals that exclude 0; "
-        "larger is better in all columns (Dice that is lost on other films came from the film). "
+        f"Of the values chosen on validation. {VERDICT_RULE} {NO_INTERVAL_RULE} "
+        "Larger is better in all columns (Dice that is lost on other films came from the film). "
         "The intervals tell how the mean of these trainings differs on other patients; how "
         "much trainings differ by their seed is the standard deviation above. Of many intervals "
         "about one in twenty excludes 0 by chance alone.",
@@ -360,9 +388,9 @@ def _difference_lines(
         cells = []
         for metric in columns:
             summary = one.by_metric[metric.key]
-            cell = shown(summary, signed=True)
-            verdict = verdict_of(summary) if summary.value is not None else ""
-            cells.append(Cell(cell.text, cell.interval, verdict, cell.title))
+            cell = shown(summary, of=len(one.result.planned.findings), signed=True)
+            said = verdict_of(summary) if summary.value is not None else ""
+            cells.append(Cell(cell.text, cell.interval, said, cell.title, cell.counted))
         lines.append(Line("run", one.title, "", tuple(cells)))
     return tuple(lines)
 
@@ -377,7 +405,10 @@ def _box_tables(results: Sequence[RowResult], differences: Sequence[Difference])
             "run",
             result.planned.title,
             "",
-            tuple(shown(result.box(metric.key)) for metric in BOX_METRICS),
+            tuple(
+                shown(result.box(metric.key), of=len(result.planned.findings))
+                for metric in BOX_METRICS
+            ),
         )
         for result in detectors
     ]
@@ -385,8 +416,9 @@ def _box_tables(results: Sequence[RowResult], differences: Sequence[Difference])
         Table(
             "Boxes of the detectors, test",
             "Their own boxes against those around the regions, at an intersection over union of "
-            ".25, .50 and .75; means and intervals as above. Recall and image hit grow with the "
-            "number of boxes that a detector keeps, average precision (AP) hardly does.",
+            ".25, .50 and .75; means and intervals as above. Recall and films hit grow with the "
+            "number of boxes that a detector keeps; first hit, which asks for the best-scored box "
+            "alone, does not, and average precision (AP) hardly does.",
             "Row",
             BOX_METRICS,
             tuple(lines),
@@ -413,7 +445,7 @@ def _validation_table(results: Sequence[RowResult]) -> Table:
             result.planned.title,
             "",
             tuple(
-                shown(result.validation[name], digits=1 if name == "epoch" else 3)
+                shown_spread(result.validation[name], digits=1 if name == "epoch" else 3)
                 for name in VALIDATION
             ),
         )
@@ -458,9 +490,5 @@ def _listed(members: Sequence[RowResult]) -> str:
 
 
 def _plain(cell: Cell) -> str:
-    verdict = f" {cell.verdict}" if cell.verdict else ""
-    return f"{cell.text} {cell.interval}".strip() + verdict
-
-
-def _number(value: float, signed: bool, digits: int) -> str:
-    return f"{value:{'+' if signed else ''}.{digits}f}"
+    over = f"({cell.counted})" if cell.counted else ""
+    return " ".join(part for part in (cell.text, cell.interval, over, cell.verdict) if part)

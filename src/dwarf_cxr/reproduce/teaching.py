@@ -7,6 +7,7 @@ from dwarf_cxr.data.store import DATASET_FILE, PreparedData
 from dwarf_cxr.errors import ConfigError
 from dwarf_cxr.files import read_json
 from dwarf_cxr.progress import Report
+from dwarf_cxr.reporting.intervals import NO_INTERVAL_RULE
 from dwarf_cxr.reporting.metrics import Metric
 from dwarf_cxr.reporting.tables import Cell
 from dwarf_cxr.reporting.tables import Row as Line
@@ -14,7 +15,7 @@ from dwarf_cxr.reproduce.plan import DataPlace
 from dwarf_cxr.reproduce.recipes import TEACHER_DICE
 from dwarf_cxr.reproduce.statistics import Summary
 from dwarf_cxr.reproduce.subsets import findings_with_regions
-from dwarf_cxr.reproduce.tables import Record, Table, shown
+from dwarf_cxr.reproduce.tables import Record, Table, shown, shown_spread
 from dwarf_cxr.training.pseudo_regions import TABLE_FILE, teach
 from dwarf_cxr.training.teachers import TeacherSettings
 
@@ -69,16 +70,17 @@ def teacher_table(place: DataPlace, data_name: str) -> tuple[Table, list[Record]
         cells = (
             shown(quality),
             Cell(row["val_images"] or "—"),
-            shown(Summary(out_of_fold)),
+            shown_spread(Summary(out_of_fold)),
             Cell(f"{row['pseudo_regions'] or 0} of {row['train_images_present'] or 0}"),
-            shown(Summary(paper)),
+            shown_spread(Summary(paper)),
         )
         lines.append(Line("run", row["finding"], row["reason"], cells))
     table = Table(
         "Teachers, by finding",
         "Dice of segmentation networks, one set of them for each finding, at probability .5; in "
-        "brackets the 95 % interval over patients. The slides' networks were trained and judged on "
-        "other films: their numbers tell which findings are hard, no more.",
+        f"brackets the 95 % interval over patients. {NO_INTERVAL_RULE} The slides' "
+        "networks were trained and judged on other films: their numbers tell which findings are "
+        "hard, no more.",
         "Finding",
         COLUMNS,
         tuple(lines),

@@ -12,6 +12,7 @@ from dwarf_cxr.errors import ConfigError, DataError
 from dwarf_cxr.evaluation.cases import read_cases
 from dwarf_cxr.files import read_json
 from dwarf_cxr.progress import Report
+from dwarf_cxr.reporting.intervals import NO_INTERVAL_RULE
 from dwarf_cxr.reporting.metrics import Metric
 from dwarf_cxr.reporting.tables import Cell
 from dwarf_cxr.reporting.tables import Row as Line
@@ -117,7 +118,8 @@ def transfer_tables(
                     f"{planned[0][number].row.title}: {metric.label}",
                     "Macro averages over the findings that both data sets have, mean of the "
                     "trainings ± standard deviation over seeds, in brackets the 95 % interval over "
-                    "patients. In-domain: judged on the test split of the data trained on.",
+                    f"patients. {NO_INTERVAL_RULE} In-domain: judged on the test split of the data "
+                    "trained on.",
                     "Training",
                     columns,
                     tuple(lines),
@@ -157,9 +159,11 @@ def _sentences(
 
 
 def _cell(summary: Summary, findings: int, in_domain: bool) -> Cell:
-    cell = shown(summary)
-    words = f"{findings} finding{'' if findings == 1 else 's'}"
-    return Cell(cell.text, cell.interval, words + (", in-domain" if in_domain else ""), cell.title)
+    cell = shown(summary, of=findings)
+    words = f"{cell.counted or findings} finding{'' if findings == 1 else 's'}"
+    return Cell(
+        cell.text, cell.interval, "in-domain" if in_domain else "", cell.title, counted=words
+    )
 
 
 def _seed_mean(row: PlannedRow, place: DataPlace, metric: str, draws: int) -> SeedMean | None:

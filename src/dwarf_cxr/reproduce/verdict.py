@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
+from dwarf_cxr.evaluation.bootstrap import bounds
 from dwarf_cxr.reporting.tables import ENOUGH_SEEDS
 from dwarf_cxr.reproduce.plan import PlannedRow
 from dwarf_cxr.reproduce.recipes import published_for
 from dwarf_cxr.reproduce.results import RowResult
 from dwarf_cxr.reproduce.statistics import Summary
-from dwarf_cxr.reproduce.tables import Difference, verdict_of
+from dwarf_cxr.reproduce.tables import Difference, shown, verdict_of
 
 JUDGED = (("auc", "AUC"), ("dice", "Dice"), ("hit_rate", "hit rate"))
 
@@ -60,7 +61,11 @@ def _meaning(one: Difference, key: str) -> str:
     words = {
         "better": "the interval excludes 0: higher",
         "worse": "the interval excludes 0: lower",
-        "not clear": "the interval does not exclude 0: not shown to differ",
+        "not clear": (
+            "there is no interval: not shown to differ"
+            if bounds(summary.low, summary.high) is None
+            else "the interval does not exclude 0: not shown to differ"
+        ),
     }[verdict_of(summary)]
     if summary.seeds < 2 or not summary.excludes_zero:
         return words
@@ -98,8 +103,8 @@ def _order_sentence(one: Difference) -> str | None:
         said = f"The paper has best {label} {values[0]:.3f} against {values[1]:.3f}"
         if not summary.excludes_zero:
             lead = values[0] - values[1]
-            inside = summary.low is None or summary.high is None
-            inside = inside or summary.low <= lead <= summary.high
+            ends = bounds(summary.low, summary.high)
+            inside = ends is None or ends[0] <= lead <= ends[1]
             size = "" if inside else f", and a difference of {lead:+.3f} lies outside the interval"
             return f"{said}; that order is neither confirmed nor refuted here{size}."
         if summary.value * claim > 0:
@@ -109,7 +114,7 @@ def _order_sentence(one: Difference) -> str | None:
 
 
 def _prior_sentences(results: Sequence[RowResult]) -> list[str]:
-    apart, overlapping, below = [], [], []
+    apart, overlapping, unbounded, below = [], [], [], []
     for result in results:
         own, prior = result.honest("dice"), result.reference("train_prior", "dice")
         if own.value is None or prior.value is None:
@@ -117,7 +122,11 @@ def _prior_sentences(results: Sequence[RowResult]) -> list[str]:
         words = f"{result.planned.title} ({own.value:.3f} against {prior.value:.3f})"
         if own.value <= prior.value:
             below.append(words)
-        elif own.low is None or prior.high is None or own.low <= prior.high:
+        elif (ends := bounds(own.low, own.high)) is None or (
+            fixed := bounds(prior.low, prior.high)
+        ) is None:
+            unbounded.append(words)
+        elif ends[0] <= fixed[1]:
             overlapping.append(words)
         else:
             apart.append(words)
@@ -133,6 +142,11 @@ def _prior_sentences(results: Sequence[RowResult]) -> list[str]:
             "Dice above the train prior's, but with overlapping intervals, so that it is "
             "not shown to look better than a fixed map",
         ),
+        (
+            unbounded,
+            "Dice above the train prior's, but one of the two has no interval, so that it is not "
+            "shown to look better than a fixed map",
+        ),
         (below, "Dice not above the train prior's, a fixed map that never looks at the film"),
     ):
         if group:
@@ -143,7 +157,5 @@ def _prior_sentences(results: Sequence[RowResult]) -> list[str]:
 def _signed(summary: Summary) -> str:
     if summary.value is None:
         return "undefined"
-    text = f"{summary.value:+.3f}"
-    if summary.low is None or summary.high is None:
-        return text
-    return f"{text} [{summary.low:+.3f}, {summary.high:+.3f}]"
+    cell = shown(summary, signed=True)
+    return f"{cell.text} {cell.interval}"

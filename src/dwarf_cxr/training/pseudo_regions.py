@@ -21,6 +21,7 @@ from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import ConfigError, DataError
 from dwarf_cxr.evaluation.bootstrap import (
     Estimate,
+    bounds,
     interval,
     patient_codes,
     patient_weights,
@@ -358,9 +359,11 @@ def _row(quality: Quality) -> dict[str, object]:
 
 
 def _with_interval(estimate: Estimate) -> str:
-    if estimate.low is None or estimate.high is None:
-        return _number(estimate.value)
-    return f"{_number(estimate.value)} ({_number(estimate.low)} to {_number(estimate.high)})"
+    if estimate.value is None:
+        return _number(None)
+    ends = bounds(estimate.low, estimate.high)
+    between = "no interval" if ends is None else f"{_number(ends[0])} to {_number(ends[1])}"
+    return f"{_number(estimate.value)} ({between})"
 
 
 def _number(value: float | None) -> str:
