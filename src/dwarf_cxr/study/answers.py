@@ -11,7 +11,7 @@ from typing import get_args
 import numpy as np
 from sqlalchemy import Column, Connection, Engine, ForeignKey, Integer, MetaData, UniqueConstraint
 from sqlalchemy.orm import registry
-from sqlmodel import Field, Session, SQLModel, func, select
+from sqlmodel import Field, Session, SQLModel, col, func, select
 
 from dwarf_cxr.errors import ConfigError, DataError
 from dwarf_cxr.study.design import Choice, reading_list
@@ -60,7 +60,9 @@ class Answer(StudyTable, table=True):
     id: int | None = Field(
         default=None, sa_column=Column(Integer, primary_key=True, autoincrement=True)
     )
-    item_id: int = Field(sa_column=Column(Integer, ForeignKey("item.id"), index=True, nullable=False))
+    item_id: int = Field(
+        sa_column=Column(Integer, ForeignKey("item.id"), index=True, nullable=False)
+    )
     question: str
     value: str
     key: str = Field(unique=True)
@@ -151,7 +153,7 @@ def item_at(session: Session, reader: str, position: int) -> Item | None:
 def answers_of(session: Session, item: Item) -> dict[str, str]:
     """The answers of an item that count: the last to each question."""
     query = select(Answer.question, Answer.value).where(Answer.item_id == item.id)
-    return dict(session.exec(query.order_by(Answer.id)).all())  # type: ignore[arg-type]
+    return dict(session.exec(query.order_by(col(Answer.id))).all())
 
 
 def save_answer(engine: Engine, item: Item, question: str, value: str, key: str) -> None:
@@ -171,9 +173,7 @@ def save_answer(engine: Engine, item: Item, question: str, value: str, key: str)
         if answers_of(session, item).get(question, "") == value:
             return
         assert item.id is not None
-        session.add(
-            Answer(item_id=item.id, question=question, value=value, key=key, saved=_now())
-        )
+        session.add(Answer(item_id=item.id, question=question, value=value, key=key, saved=_now()))
 
 
 def check_answer(question: str, value: str) -> None:
@@ -198,44 +198,46 @@ def check_answer(question: str, value: str) -> None:
 
 def progress_of(session: Session) -> list[Progress]:
     """Every reader's progress, in the order of their invitations."""
-    totals = session.exec(
-        select(Reader.name, func.count(Item.id))  # type: ignore[arg-type]
-        .join(Item)
-        .group_by(Reader.id)  # type: ignore[arg-type]
-        .order_by(Reader.id)  # type: ignore[arg-type]
-    ).all()
-    done = dict.fromkeys([name for name, _ in totals], 0)
-    last: dict[str, str | None] = dict.fromkeys(done)
     rows = session.exec(
-        select(  # type: ignore[call-overload]
-            Reader.name, func.count(func.distinct(Answer.question)), func.max(Answer.saved)
+        select(
+            Reader.name,
+            Item.id,
+            func.count(func.distinct(Answer.question)),
+            func.max(Answer.saved),
         )
-        .join(Item, Item.reader_id == Reader.id)
-        .join(Answer, Answer.item_id == Item.id)
-        .where(Answer.question.in_(NEEDED))  # type: ignore[attr-defined]
-        .group_by(Item.id)
+        .join(Item, col(Item.reader_id) == col(Reader.id))
+        .join(Answer, _needed_answer, isouter=True)
+        .group_by(col(Item.id))
+        .order_by(col(Reader.id))
     ).all()
-    for name, answered, saved in rows:
-        done[name] += answered == len(NEEDED)
-        last[name] = max(saved, last[name] or "")
-    return [Progress(name, done[name], total, last[name]) for name, total in totals]
+    items: dict[str, list[tuple[bool, str | None]]] = {}
+    for name, _, answered, saved in rows:
+        items.setdefault(name, []).append((answered == len(NEEDED), saved))
+    return [
+        Progress(
+            name,
+            sum(done for done, _ in its),
+            len(its),
+            max((saved for _, saved in its if saved), default=None),
+        )
+        for name, its in items.items()
+    ]
 
 
 def done_positions(session: Session, reader: str) -> Mapping[int, bool]:
     """Whether each position of a reader's list is done, in their order."""
     rows = session.exec(
         select(Item.position, func.count(func.distinct(Answer.question)))
-        .join(Reader)
-        .join(
-            Answer,
-            (Answer.item_id == Item.id) & Answer.question.in_(NEEDED),  # type: ignore[attr-defined, arg-type]
-            isouter=True,
-        )
+        .join(Reader, col(Item.reader_id) == col(Reader.id))
+        .join(Answer, _needed_answer, isouter=True)
         .where(Reader.name == reader)
-        .group_by(Item.id)  # type: ignore[arg-type]
-        .order_by(Item.position)  # type: ignore[arg-type]
+        .group_by(col(Item.id))
+        .order_by(col(Item.position))
     ).all()
     return {position: answered == len(NEEDED) for position, answered in rows}
+
+
+_needed_answer = (col(Answer.item_id) == col(Item.id)) & col(Answer.question).in_(NEEDED)
 
 
 @dataclass(frozen=True)
@@ -257,9 +259,9 @@ def all_given(engine: Engine) -> list[Given]:
     with reading(engine) as session:
         rows = session.exec(
             select(Reader.name, Item, Answer)
-            .join(Item, Item.reader_id == Reader.id)  # type: ignore[arg-type]
-            .join(Answer, Answer.item_id == Item.id)  # type: ignore[arg-type]
-            .order_by(Reader.id, Item.position, Answer.id)  # type: ignore[arg-type]
+            .join(Item, col(Item.reader_id) == col(Reader.id))
+            .join(Answer, col(Answer.item_id) == col(Item.id))
+            .order_by(col(Reader.id), col(Item.position), col(Answer.id))
         ).all()
     grouped: dict[int | None, tuple[str, Item, list[Answer]]] = {}
     for name, item, answer in rows:

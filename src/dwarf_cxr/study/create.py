@@ -76,9 +76,7 @@ def create_study(
         raise ConfigError("--run: give at least two different runs")
     prepared = PreparedData.open(data)
     models = [_model(run, prepared, settings.split) for run in runs]
-    shared = [
-        name for name in prepared.findings if all(name in model.findings for model in models)
-    ]
+    shared = [name for name in prepared.findings if all(name in model.findings for model in models)]
     wanted = select(shared if findings is None else findings, shared, where="--findings")
     generator = np.random.default_rng(settings.seed)
     chosen = choose_films(

@@ -28,9 +28,7 @@ def film_frame(width: int, height: int, side: int) -> tuple[int, int]:
 def film_png(grey: UInt8[np.ndarray, "h w"], frame: tuple[int, int]) -> bytes:
     """A film in `frame` (width, height)."""
     smaller = frame[0] < grey.shape[1]
-    resized = cv2.resize(
-        grey, frame, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
-    )
+    resized = cv2.resize(grey, frame, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
     return _png(Image.fromarray(resized), None, compressed=True)
 
 

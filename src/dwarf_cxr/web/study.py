@@ -35,9 +35,9 @@ from dwarf_cxr.web.security import LOCAL_HOSTS, Guard
 from dwarf_cxr.web.store import reading
 
 ASKED = {
-    "accuracy": "Which map shows the finding more accurately?",
-    "specificity": "Which map marks less that is not the finding?",
-    "overall": "Which map would you rather have?",
+    "accuracy": "Which marks the finding better?",
+    "specificity": "Which marks less outside it?",
+    "overall": "Which would you rather have?",
 }
 LONGEST_KEY = 64
 
@@ -45,7 +45,9 @@ LONGEST_KEY = 64
 def build_study(study: Study, hosts: Sequence[str] = LOCAL_HOSTS) -> Guard:
     """The application of a study."""
     links = Links.of(study.folder)
-    return build_application([study_routes(study, open_answers(study), Pages(links))], links, hosts=hosts)
+    return build_application(
+        [study_routes(study, open_answers(study), Pages(links))], links, hosts=hosts
+    )
 
 
 def study_routes(study: Study, engine: Engine, pages: Pages) -> APIRouter:
