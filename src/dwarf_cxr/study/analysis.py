@@ -128,7 +128,7 @@ class Strength:
 
 
 def preferences(judged: Sequence[Judgement], *, draws: int, seed: int) -> list[Preference]:
-    """Every two runs, by every question: of all answers, of each reader, of each finding."""
+    """Every two runs, by every question answered: all answers, each reader's, each finding's."""
     rows = []
     for first, second in pairs(judged):
         for question in QUESTIONS:
@@ -139,6 +139,8 @@ def preferences(judged: Sequence[Judgement], *, draws: int, seed: int) -> list[P
                 and not one.repeat
                 and question in one.outcomes
             ]
+            if not its:
+                continue
             groups = [(ALL, "", its)]
             for reader in dict.fromkeys(one.reader for one in its):
                 groups.append(("reader", reader, [one for one in its if one.reader == reader]))
@@ -195,7 +197,7 @@ def by_film(
     outcomes = outcomes_of(judged, question)
     size = int(films.max()) + 1 if len(films) else 0
     won, decided, total = (
-        np.bincount(films, weights=kept.astype(np.float64), minlength=size)
+        np.bincount(films, weights=kept, minlength=size).astype(np.float64)
         for kept in (outcomes == 1, outcomes != 0, np.ones(len(outcomes), dtype=bool))
     )
     return won, decided, total
@@ -261,8 +263,8 @@ def _agreement(
             said.setdefault(one.comparison_id, {})[one.reader] = one.outcomes[question]
             film_of[one.comparison_id] = one.film
     shared = [name for name, answers in said.items() if len(answers) == len(readers)]
-    answers = np.array([[said[name][reader] for reader in readers] for name in shared])
-    answers = answers.reshape(len(shared), len(readers))
+    said_by_all = [[said[name][reader] for reader in readers] for name in shared]
+    answers = np.array(said_by_all, dtype=np.int64).reshape(len(shared), len(readers))
     kappa = _kappa(answers)
     interval = None
     if not math.isnan(kappa):

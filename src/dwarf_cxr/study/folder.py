@@ -19,7 +19,7 @@ from dwarf_cxr.errors import DataError
 from dwarf_cxr.files import atomic_path, read_json, write_json
 from dwarf_cxr.study.design import Comparison
 
-FORMAT = "dwarf-study-1"
+FORMAT = "blind-study-1"
 STUDY_FILE, KEY_FILE, DATABASE = "study.json", "key.json", "study.db"
 FILMS, MAPS, REGIONS = "films", "maps", "regions"
 

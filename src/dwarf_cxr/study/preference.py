@@ -57,7 +57,7 @@ def count(outcomes: Int[np.ndarray, "answer"]) -> Counts:
     )
 
 
-def wilson(successes: float, trials: float) -> tuple[float, float]:
+def wilson(successes: int | float, trials: int | float) -> tuple[float, float]:
     """Wilson's 95 % interval of a share (JASA 22, 1927); trials may be an effective number.
 
     Raises:

@@ -58,7 +58,7 @@ class Links:
     @property
     def cookie(self) -> str:
         """The cookie's name: cookies of a host are shared by its ports, and so by other folders."""
-        return f"dwarf-{hashlib.sha256(b'cookie' + self.secret).hexdigest()[:12]}"
+        return f"session-{hashlib.sha256(b'cookie' + self.secret).hexdigest()[:12]}"
 
     def path(self, visitor: Visitor) -> str:
         """The private link of a visitor, from the host's root."""

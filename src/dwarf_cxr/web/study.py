@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Form, HTTPException, Request
+from fastapi import Path as InPath
 from sqlalchemy import Engine
 from starlette.responses import HTMLResponse, Response
 
@@ -40,6 +41,7 @@ ASKED = {
     "overall": "Which would you rather have?",
 }
 LONGEST_KEY = 64
+Position = Annotated[int, InPath(ge=1, le=1_000_000)]
 
 
 def build_study(study: Study, hosts: Sequence[str] = LOCAL_HOSTS) -> Guard:
@@ -84,7 +86,7 @@ def study_routes(study: Study, engine: Engine, pages: Pages) -> APIRouter:
         )
 
     @router.get("/comparison/{position}")
-    def comparison(request: Request, position: int) -> Response:
+    def comparison(request: Request, position: Position) -> Response:
         item = _item(request, position)
         with reading(engine) as session:
             answers = answers_of(session, item)
@@ -106,7 +108,7 @@ def study_routes(study: Study, engine: Engine, pages: Pages) -> APIRouter:
     @router.post("/comparison/{position}/answers")
     def answer(
         request: Request,
-        position: int,
+        position: Position,
         question: Annotated[str, Form()],
         key: Annotated[str, Form(min_length=8, max_length=LONGEST_KEY)],
         value: Annotated[str, Form()] = "",
@@ -123,22 +125,22 @@ def study_routes(study: Study, engine: Engine, pages: Pages) -> APIRouter:
         return pages.render(request, "study/state.html.j2", _state(request, answers))
 
     @router.get("/comparison/{position}/film.png")
-    def film(request: Request, position: int) -> Response:
+    def film(request: Request, position: Position) -> Response:
         return _picture(study.film_path(study.by_id[_item(request, position).comparison_id]))
 
     @router.get("/comparison/{position}/a.png")
-    def left(request: Request, position: int) -> Response:
+    def left(request: Request, position: Position) -> Response:
         item = _item(request, position)
         return _picture(study.map_path(study.by_id[item.comparison_id].maps[int(item.swapped)]))
 
     @router.get("/comparison/{position}/b.png")
-    def right(request: Request, position: int) -> Response:
+    def right(request: Request, position: Position) -> Response:
         item = _item(request, position)
         maps = study.by_id[item.comparison_id].maps
         return _picture(study.map_path(maps[1 - int(item.swapped)]))
 
     @router.get("/comparison/{position}/region.png")
-    def region(request: Request, position: int) -> Response:
+    def region(request: Request, position: Position) -> Response:
         item = _item(request, position)
         if not study.shows_regions:
             raise HTTPException(404)
@@ -151,7 +153,7 @@ def study_routes(study: Study, engine: Engine, pages: Pages) -> APIRouter:
         content = {"readers": readers, "comparisons": len(study.comparisons)}
         return pages.render(request, template, content)
 
-    def _item(request: Request, position: int) -> Item:
+    def _item(request: Request, position: Position) -> Item:
         reader = visitor_of(request, "reader")
         with reading(engine) as session:
             item = item_at(session, reader.name, position)

@@ -12,8 +12,8 @@
 */
 
 const LARGEST_ZOOM = 24;
-const FULL_WINDOW = 256;
-const MIDDLE_LEVEL = 128;
+const FULL_WINDOW = 255; // with the level in the middle: the film as it is
+const MIDDLE_LEVEL = 127.5;
 
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
