@@ -71,9 +71,14 @@ class Client(threading.Thread):
                     return
             self.confirmed.append((position, question, value, key))
             if self.random.random() < 0.1:
-                # impatient: the same once more
-                connection.request("POST", f"/comparison/{position}/answers", body, self.headers)
-                connection.getresponse().read()
+                # impatient: the same once more, whether or not anybody is there
+                try:
+                    connection.request(
+                        "POST", f"/comparison/{position}/answers", body, self.headers
+                    )
+                    connection.getresponse().read()
+                except (OSError, http.client.HTTPException):
+                    connection = None
 
 
 def submit(study, submissions, kills):
