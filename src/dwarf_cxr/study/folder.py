@@ -9,6 +9,7 @@ secret       what signs the private links
 """
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -147,8 +148,7 @@ class Study:
 def write_key(folder: Path, key: Key) -> None:
     """Write key.json, for its owner's eyes alone."""
     with atomic_path(folder / KEY_FILE, private=True) as temporary:
-        write_json(temporary, dataclasses.asdict(key))
-        temporary.chmod(0o600)
+        temporary.write_text(json.dumps(dataclasses.asdict(key), indent=1), encoding="utf-8")
 
 
 def read_key(folder: Path) -> Key:

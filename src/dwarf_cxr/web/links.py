@@ -11,7 +11,9 @@ import hmac
 import os
 import secrets
 import stat
+import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -124,16 +126,19 @@ def _visitor(content: str) -> Visitor | None:
 
 
 def _secret_of(path: Path) -> bytes:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    except FileExistsError:
-        pass
-    else:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(secrets.token_bytes(SECRET_BYTES))
-            stream.flush()
-            os.fsync(stream.fileno())
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".secret.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(secrets.token_bytes(SECRET_BYTES))
+                stream.flush()
+                os.fsync(stream.fileno())
+            # whole or not at all, and never over one that another process made meanwhile
+            with suppress(FileExistsError):
+                os.link(name, path)
+        finally:
+            os.unlink(name)
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise DataError(f"{path}: others can read it and make links; do `chmod 600 {path}`")
     secret = path.read_bytes()
