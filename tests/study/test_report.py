@@ -169,3 +169,20 @@ def test_commands(made_data, made_models, tmp_path):
     assert again.output == said.output
     for command in ("create", "invite", "serve", "report", "backup"):
         assert "--" in dwarf(command, "--help").output
+
+
+def test_without_the_extra_the_remedy_is_named(study, monkeypatch):
+    import importlib.util
+
+    from dwarf_cxr import web
+
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        web, "find_spec", lambda name: None if name in ("uvicorn", "sqlmodel") else found(name)
+    )
+    for command in (["invite", "ann"], ["serve"], ["report"], ["backup", "--out", "x.db"]):
+        words = ["study", command[0], str(study.folder), *command[1:]]
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 1
+        assert "need sqlmodel, uvicorn, not installed" in str(result.exception)
+        assert "dwarf-cxr[web]" in str(result.exception)

@@ -5,6 +5,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from dwarf_cxr.web import require_web
+
 study_app = typer.Typer(
     help="Blind comparison of runs' maps by readers, in a browser.", no_args_is_help=True
 )
@@ -73,6 +75,7 @@ def invite(
     allow_host: AllowHostOption = None,
 ) -> None:
     """Print one private link for each reader; asking again prints the same link."""
+    require_web()
     from dwarf_cxr.study.answers import invite as invite_readers
     from dwarf_cxr.study.answers import open_answers
     from dwarf_cxr.study.folder import Study, read_key
@@ -94,6 +97,7 @@ def serve(
     allow_host: AllowHostOption = None,
 ) -> None:
     """Serve the pages until Ctrl-C; answers are on the disk before they are confirmed."""
+    require_web()
     from dwarf_cxr.study.folder import Study
     from dwarf_cxr.web.serving import allowed_hosts
     from dwarf_cxr.web.serving import serve as serve_application
@@ -114,6 +118,7 @@ def report(
     draws: Annotated[int, typer.Option(min=100, help="Bootstrap draws.")] = 2000,
 ) -> None:
     """Say whose maps the readers prefer, how sure that is, and write tables and a page."""
+    require_web()
     from dwarf_cxr.study.report import write_report
 
     typer.echo("\n".join(write_report(study, study / "report" if out is None else out, draws)))
@@ -125,6 +130,7 @@ def backup(
     out: Annotated[Path, typer.Option(help="The file to write; must not exist yet.")],
 ) -> None:
     """Copy readers and answers into one file, also while readers are at work."""
+    require_web()
     from dwarf_cxr.study.folder import Study
     from dwarf_cxr.web.store import backup as copy_database
 
