@@ -75,9 +75,20 @@ def test_over_a_socket(tmp_path, monkeypatch):
 def test_warning_elsewhere(tmp_path, monkeypatch):
     import uvicorn
 
-    monkeypatch.setattr(uvicorn, "run", lambda *_, **__: None)
+    monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: None)
     said = []
-    serving.serve(
-        build_application([], Links.of(tmp_path)), host="0.0.0.0", names=["w"], say=said.append
-    )
+    application = build_application([], Links.of(tmp_path))
+    serving.serve(application, host="0.0.0.0", port=0, names=["w"], say=said.append)
     assert "warning: bound to 0.0.0.0" in said[0]
+    assert "http://w:0/enter/" in said[1]
+
+
+def test_address_that_is_taken(tmp_path):
+    said = []
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"port {port}: cannot be bound"):
+            serving.serve(build_application([], Links.of(tmp_path)), port=port, say=said.append)
+    assert said == []

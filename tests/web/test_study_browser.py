@@ -7,9 +7,11 @@ import pytest
 from sqlmodel import select
 
 from dwarf_cxr.study.answers import Answer, Item, Reader, invite, open_answers
+from dwarf_cxr.study.create import StudySettings, create_study
 from dwarf_cxr.study.folder import read_key
 from dwarf_cxr.web.links import OWNER, Links, Visitor
 from dwarf_cxr.web.store import reading
+from tests.study.made import FINDINGS
 from tests.web.served import Server
 
 pytestmark = pytest.mark.browser
@@ -323,6 +325,31 @@ def test_looking_at_films(server, browser):
     # the browser's advice is about `shot`, not about the page
     assert [words for words in ann.said if not words.startswith("Canvas2D")] == []
     ann.context.close()
+
+
+def test_true_region_is_outlined_on_the_film_alone(made_data, made_models, tmp_path, browser):
+    settings = StudySettings(2, seed=1, show_regions=True)
+    study = create_study(made_models[:2], made_data.folder, FINDINGS, tmp_path / "s", settings)
+    engine = open_answers(study)
+    invite(engine, study, read_key(study.folder), ["Ann"])
+    engine.dispose()
+    server = Server(study.folder)
+    server.start()
+    try:
+        ann = Desk(browser, server, "Ann")
+        ann.go(1)
+        outlined = [shot(ann, pane) for pane in ("film", "a", "b")]
+        ann.press("o l l")
+        paler = [shot(ann, pane) for pane in ("film", "a", "b")]
+        # paler maps, but not a paler outline
+        assert paler[0] == outlined[0]
+        assert paler[1] != outlined[1]
+        ann.press("h")
+        hidden = [shot(ann, pane) for pane in ("film", "a", "b")]
+        assert hidden[0] == hidden[1] == hidden[2] != outlined[0]
+        ann.context.close()
+    finally:
+        server.stop()
 
 
 def test_keys_do_not_answer_while_writing(study, server, browser):

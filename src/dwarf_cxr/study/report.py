@@ -282,7 +282,8 @@ def _lines(report: StudyReport) -> list[str]:
     for agreement in report.agreements:
         if agreement.question == "overall":
             lines.append(
-                f"agreement of {', '.join(agreement.readers)}, overall: {agreement.kind}'s kappa "
+                f"{agreement.first} over {agreement.second}, overall, agreement of "
+                f"{', '.join(agreement.readers)}: {agreement.kind}'s kappa "
                 f"{number(agreement.kappa)}{between(agreement.interval)}, the same in "
                 f"{agreement.same} of {agreement.comparisons}"
             )

@@ -1,5 +1,6 @@
 """Serving an application to browsers, on this machine only unless told otherwise."""
 
+import socket
 from collections.abc import Callable, Sequence
 
 from dwarf_cxr.errors import ConfigError
@@ -47,9 +48,13 @@ def serve(
     """Serve until interrupted; first says the owner's private link.
 
     Requests are not logged: their addresses hold private links.
+
+    Raises:
+        ConfigError: the address cannot be bound, as when another server is there.
     """
     import uvicorn
 
+    bound = _bound(host, port)
     if host not in LOOPBACK:
         say(
             f"warning: bound to {host}, so others on the network can reach the pages, unencrypted; "
@@ -57,10 +62,8 @@ def serve(
         )
     say(f"the owner's link: {link(address(host, port, names), application.links, OWNER)}")
     say("stop with Ctrl-C")
-    uvicorn.run(
+    config = uvicorn.Config(
         application,
-        host=host,
-        port=port,
         access_log=False,
         server_header=False,
         log_level="warning",
@@ -68,3 +71,20 @@ def serve(
         limit_concurrency=200,
         h11_max_incomplete_event_size=32 * 1024,
     )
+    with bound:
+        uvicorn.Server(config).run(sockets=[bound])
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket at the address, so that a link is said only when somebody will answer there."""
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as fault:
+        bound.close()
+        raise ConfigError(
+            f"{host}, port {port}: cannot be bound ({fault.strerror or fault}); is it served "
+            "already? choose another --port"
+        ) from None
+    return bound

@@ -191,6 +191,7 @@ export class FilmViewer {
     this.view = view;
     this.film = null;
     this.layers = [];
+    this.outlines = [];
     this.painters = [];
     this.tool = "pan"; // "pan", "window", or an object with down, move, up, cancel
     this.pointers = new Map();
@@ -206,13 +207,15 @@ export class FilmViewer {
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
   }
 
-  /* Show a film (an address, or a Film that other viewers show too) and images laid over it. */
-  async show(film, layers = []) {
+  /* Show a film (an address, or a Film that other viewers show too), layers over it in the view's
+     opacity, and outlines, which are never pale. */
+  async show(film, layers = [], outlines = []) {
     const [shown, ...images] = await Promise.all([
-      film instanceof Film ? film : Film.load(film), ...layers.map(picture),
+      film instanceof Film ? film : Film.load(film), ...[...layers, ...outlines].map(picture),
     ]);
     this.film = shown;
-    this.layers = images;
+    this.layers = images.slice(0, layers.length);
+    this.outlines = images.slice(layers.length);
     this.canvas.dataset.ready = "true";
     this.redraw();
   }
@@ -271,6 +274,9 @@ export class FilmViewer {
         context.drawImage(layer, 0, 0, this.film.width, this.film.height);
       }
       context.globalAlpha = 1;
+      for (const outline of this.outlines) {
+        context.drawImage(outline, 0, 0, this.film.width, this.film.height);
+      }
     }
     for (const paint of this.painters) {
       context.save();

@@ -98,11 +98,11 @@ function startComparison() {
   connectTools(view, document.getElementById("tools"));
 
   const film = Film.load(`${address}/film.png`);
-  const show = async (id, layers) =>
-    new FilmViewer(document.getElementById(id), view).show(await film, layers);
+  const show = async (id, layers, outlines = []) =>
+    new FilmViewer(document.getElementById(id), view).show(await film, layers, outlines);
   // both maps or neither: which of them is there first says nothing
   Promise.all([
-    show("film", main.dataset.region ? [main.dataset.region] : []),
+    show("film", [], main.dataset.region ? [main.dataset.region] : []),
     show("a", [`${address}/a.png`]),
     show("b", [`${address}/b.png`]),
   ]).catch(() => say("The films could not be loaded. Reload the page."));
