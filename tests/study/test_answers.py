@@ -84,14 +84,19 @@ def test_sent_twice_is_kept_once(engine, item):
 
 
 def test_changed_answers_keep_their_history(engine, item):
-    for value in ("A", "B", "A"):
+    for value in ("A", "B", "A", "tie"):
         save_answer(engine, item, "overall", value, key())
-    assert rows(engine) == [("overall", "A"), ("overall", "B"), ("overall", "A")]
+    assert rows(engine) == [
+        ("overall", "A"),
+        ("overall", "B"),
+        ("overall", "A"),
+        ("overall", "tie"),
+    ]
     with reading(engine) as session:
-        assert answers_of(session, item) == {"overall": "A"}
+        assert answers_of(session, item) == {"overall": "tie"}
     (given,) = all_given(engine)
-    assert (given.reader, given.position, given.changes) == ("ann", 1, 2)
-    assert given.answers == {"overall": "A"}
+    assert (given.reader, given.position, given.changes) == ("ann", 1, 3)
+    assert given.answers == {"overall": "tie"}
 
 
 def test_an_old_answer_sent_late_does_not_win(engine, item):

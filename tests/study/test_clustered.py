@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.optimize import brentq
+from scipy.stats import binomtest, t
 
 from dwarf_cxr.study.clustered import (
     bootstrap,
@@ -55,6 +56,24 @@ def test_many_films_with_one_answer_each_give_wilson_s_interval():
     expected = binomtest(2250, 3000).proportion_ci(method="wilson")
     assert interval.low == pytest.approx(expected.low, abs=2e-4)
     assert interval.high == pytest.approx(expected.high, abs=2e-4)
+
+
+@pytest.mark.parametrize(("films", "won"), [(6, 4), (12, 9), (30, 11)])
+def test_few_films_make_the_interval_longer(films, won):
+    """The edges are the shares that are just t standard errors away from what was seen.
+
+    With one answer a film, the design effect is films / (films - 1).
+    """
+    successes = np.zeros(films)
+    successes[:won] = 1
+    interval = clustered_wilson(successes, np.ones(films))
+    seen, times = won / films, t.ppf(0.975, films - 1)
+
+    def beyond(share):
+        return abs(seen - share) - times * np.sqrt(share * (1 - share) / (films - 1))
+
+    assert interval.low == pytest.approx(brentq(beyond, 1e-9, seen), abs=1e-6)
+    assert interval.high == pytest.approx(brentq(beyond, seen, 1 - 1e-9), abs=1e-6)
 
 
 def test_all_alike_counts_films():

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 import stat
@@ -6,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dwarf_cxr.data.splits import patient_hashes
 from dwarf_cxr.errors import ConfigError, DataError
-from dwarf_cxr.models.checkpoint import load_model
+from dwarf_cxr.models.checkpoint import load_model, save_model
 from dwarf_cxr.study.create import StudySettings, create_study
 from dwarf_cxr.study.folder import Study, read_key
 from dwarf_cxr.study.pictures import map_png, stretched
@@ -44,8 +46,6 @@ def test_films_are_the_originals(frozen, made_data):
 
 
 def test_without_the_originals_the_prepared_pixels_serve(made_data, made_models, tmp_path):
-    import dataclasses
-
     from dwarf_cxr.study import create as module
 
     gone = dataclasses.replace(made_data, sources=("/none",) * len(made_data.sources))
@@ -139,6 +139,20 @@ def test_wrong_wishes_leave_nothing(made_data, made_models, tmp_path):
     with pytest.raises(ConfigError, match="of 4 comparisons at most 2"):
         create(made_models[:2], made_data, out, StudySettings(2, repeats=3))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_films_that_a_model_was_trained_on_are_refused(made_data, made_models, tmp_path):
+    model = load_model(made_models[0])
+    ids = [made_data.patient_ids[index] for index in made_data.indices("test")[:3]]
+    model.card = dataclasses.replace(
+        model.card,
+        data_fingerprint="0" * 64,
+        seen_patients=patient_hashes(made_data.patients_of, ids),
+    )
+    save_model(model, tmp_path / "seen")
+    with pytest.raises(DataError, match="3 patients of split 'test'"):
+        create([tmp_path / "seen", made_models[1]], made_data, tmp_path / "a")
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_study_is_never_overwritten(study, made_data, made_models):

@@ -45,6 +45,8 @@ def test_file_is_private(engine, tmp_path):
 def test_log_and_foreign_keys(engine):
     with reading(engine) as session:
         assert session.scalar(text("PRAGMA journal_mode")) == "wal"
+        # 2 is FULL: a commit is on the disk
+        assert session.scalar(text("PRAGMA synchronous")) == 2
     with pytest.raises(IntegrityError), writing(engine) as session:
         session.execute(text("INSERT INTO answer (reader) VALUES ('nobody')"))
 
