@@ -132,6 +132,8 @@ def test_wrong_wishes_leave_nothing(made_data, made_models, tmp_path):
         create(made_models[:1], made_data, out)
     with pytest.raises(ConfigError, match="two different runs"):
         create([made_models[0], made_models[0] / "."], made_data, out)
+    with pytest.raises(ConfigError, match="have learned from these films"):
+        create(made_models[:2], made_data, out, StudySettings(1, split="train"))
     with pytest.raises(ConfigError, match="unknown finding 'Edema'"):
         create(made_models[:2], made_data, out, findings=["Edema"])
     with pytest.raises(DataError, match="too few patients"):

@@ -72,6 +72,8 @@ def create_study(
     """
     if out.exists():
         raise DataError(f"{out}: exists; a study is never overwritten, give another folder")
+    if settings.split == "train":
+        raise ConfigError("--split train: models have learned from these films; take val or test")
     if len(runs) < 2 or len({run.resolve() for run in runs}) < len(runs):
         raise ConfigError("--run: give at least two different runs")
     prepared = PreparedData.open(data)
