@@ -27,6 +27,7 @@ COMMANDS = (
     "data",
     "export",
     "weights",
+    "study",
 )
 
 
@@ -56,7 +57,8 @@ def test_every_command_has_help(command):
 def test_help_imports_nothing_heavy():
     code = (
         "import sys, dwarf_cxr.cli; "
-        "heavy = {'torch', 'numpy', 'cv2', 'matplotlib', 'transformers', 'scipy', 'monai'}; "
+        "heavy = {'torch', 'numpy', 'cv2', 'matplotlib', 'transformers', 'scipy', 'monai'} "
+        "| {'fastapi', 'sqlmodel', 'uvicorn'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,6 +11,7 @@ import typer
 
 from dwarf_cxr import __version__
 from dwarf_cxr.errors import DwarfError
+from dwarf_cxr.study.commands import study_app
 
 app = typer.Typer(
     name="dwarf",
@@ -27,6 +28,7 @@ export_app = typer.Typer(
 app.add_typer(export_app, name="export")
 weights_app = typer.Typer(help="Take over weights of other projects.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
+app.add_typer(study_app, name="study")
 
 
 MOST_NOTES = 40

@@ -61,7 +61,7 @@ def blend(
 ) -> UInt8[np.ndarray, "height width 3"]:
     """`picture` with the colours of `map_` over it."""
     values = np.clip(map_, 0, 1).astype(np.float32)
-    colours = _table()[np.round(values * 255).astype(np.uint8)]
+    colours = colour_table()[np.round(values * 255).astype(np.uint8)]
     share = OPACITY * values[..., None]
     return np.round(picture * (1 - share) + colours * share).astype(np.uint8)
 
@@ -71,7 +71,7 @@ def tinted(
 ) -> UInt8[np.ndarray, "height width 3"]:
     """`picture` under the colours of `map_`, as strong where the map is low as where it is high."""
     values = np.clip(map_, 0, 1).astype(np.float32)
-    colours = _table()[np.round(values * 255).astype(np.uint8)]
+    colours = colour_table()[np.round(values * 255).astype(np.uint8)]
     return np.round(picture * (1 - OPACITY) + colours * OPACITY).astype(np.uint8)
 
 
@@ -320,7 +320,8 @@ def _overlap(
 
 
 @cache
-def _table() -> UInt8[np.ndarray, "256 3"]:
+def colour_table() -> UInt8[np.ndarray, "256 3"]:
+    """The colour of every value from 0 to 1 in 255 steps, in RGB."""
     shades = colormaps[COLOUR_MAP](np.arange(256))[:, :3]
     return np.round(shades * 255).astype(np.uint8)
 

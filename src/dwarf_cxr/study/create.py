@@ -1,0 +1,231 @@
+"""`dwarf study create`: asking the models once and freezing what readers will see."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from dwarf_cxr.data.geometry import rasterise, scale
+from dwarf_cxr.data.images import decode_grey
+from dwarf_cxr.data.splits import file_hash
+from dwarf_cxr.data.store import PreparedData
+from dwarf_cxr.errors import ConfigError, DataError
+from dwarf_cxr.evaluation.evaluate import refuse_seen_patients
+from dwarf_cxr.evaluation.zero_shot import words_for
+from dwarf_cxr.files import atomic_folder, sha256_of, write_bytes
+from dwarf_cxr.findings import select
+from dwarf_cxr.models.checkpoint import load_model, model_folder
+from dwarf_cxr.models.outputs import StatedClassifier, ZeroShotClassifier, method_of
+from dwarf_cxr.progress import Report
+from dwarf_cxr.study.design import Comparison, choose_films, pairs_of
+from dwarf_cxr.study.folder import FILMS, MAPS, REGIONS, Film, Key, RunKey, Study, write_key
+from dwarf_cxr.study.pictures import (
+    FILM_SIDE,
+    MAP_SIDE,
+    film_frame,
+    film_png,
+    map_png,
+    outline_png,
+    stretched,
+)
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """How a study is made."""
+
+    per_finding: int
+    """Films for each finding."""
+    seed: int = 0
+    repeats: int = 0
+    """Comparisons that every reader sees twice."""
+    show_regions: bool = False
+    """Whether readers see the true region."""
+    stretch: bool = False
+    """Whether each map's colours run from its least to its greatest value, not from 0 to 1."""
+    split: str = "test"
+
+
+def create_study(
+    runs: Sequence[Path],
+    data: Path,
+    findings: Sequence[str] | None,
+    out: Path,
+    settings: StudySettings,
+    progress: Report | None = None,
+) -> Study:
+    """Choose films, ask every run's model, and write the STUDY folder, whole or not at all.
+
+    Every two runs are compared on every chosen film.
+
+    Args:
+        findings: by default those that the data and all models know.
+
+    Raises:
+        ConfigError: fewer than two runs, one twice, an unknown finding, or too many repeats.
+        DataError: too few films, or `out` is there already: its answers would be lost.
+        CheckpointError: a model is missing or wants films of another size.
+    """
+    if out.exists():
+        raise DataError(f"{out}: exists; a study is never overwritten, give another folder")
+    if settings.split == "train":
+        raise ConfigError("--split train: models have learned from these films; take val or test")
+    if len(runs) < 2 or len({run.resolve() for run in runs}) < len(runs):
+        raise ConfigError("--run: give at least two different runs")
+    prepared = PreparedData.open(data)
+    models = [_model(run, prepared, settings.split) for run in runs]
+    shared = [name for name in prepared.findings if all(name in model.findings for model in models)]
+    wanted = select(shared if findings is None else findings, shared, where="--findings")
+    generator = np.random.default_rng(settings.seed)
+    chosen = choose_films(
+        prepared,
+        wanted,
+        settings.per_finding,
+        generator,
+        split=settings.split,
+        with_regions=settings.show_regions,
+    )
+    indices = sorted({index for its in chosen.values() for index in its})
+    names = _run_names(runs)
+    film_ids = dict(zip(indices, _random_names(len(indices), generator), strict=True))
+    with atomic_folder(out) as fresh:
+        films = []
+        for done, index in enumerate(indices):
+            if progress is not None:
+                progress(f"freezing film {done + 1}", done, len(indices))
+            frame = film_frame(
+                int(prepared.widths[index]),
+                int(prepared.heights[index]),
+                min(FILM_SIDE, max(int(prepared.widths[index]), int(prepared.heights[index]))),
+            )
+            content = film_png(_film(prepared, index), frame)
+            write_bytes(fresh / FILMS / f"{film_ids[index]}.png", content)
+            films.append(Film(film_ids[index], *frame))
+        run_of_map: dict[str, str] = {}
+        map_of: dict[tuple[str, int, str], str] = {}
+        cases = [(finding, index) for finding in wanted for index in chosen[finding]]
+        map_ids = iter(_random_names(len(cases) * len(runs), generator))
+        for number, (name, model) in enumerate(zip(names, models, strict=True)):
+            if progress is not None:
+                progress(f"asking run {number + 1} of {len(runs)}", number, len(runs))
+            outputs = model.predict(prepared.pixels[np.array(indices)], wanted)
+            for finding, index in cases:
+                map_ = outputs.maps[indices.index(index), wanted.index(finding)]
+                map_id = next(map_ids)
+                content = _map_picture(map_, prepared, index, stretch=settings.stretch)
+                write_bytes(fresh / MAPS / f"{map_id}.png", content)
+                run_of_map[map_id] = name
+                map_of[name, index, finding] = map_id
+        comparisons = _comparisons(cases, names, map_of, film_ids, generator)
+        if settings.show_regions:
+            frames = {film.film_id: (film.width, film.height) for film in films}
+            index_of = {film_id: index for index, film_id in film_ids.items()}
+            for one in comparisons:
+                index = index_of[one.film]
+                outline = _outline(prepared, index, one.finding, frames[one.film])
+                write_bytes(fresh / REGIONS / f"{one.comparison_id}.png", outline)
+        most = len(comparisons)
+        if not 0 <= settings.repeats <= most // 2:
+            raise ConfigError(
+                f"--repeats {settings.repeats}: of {most} comparisons at most {most // 2} can be "
+                "shown twice"
+            )
+        study = Study(
+            folder=fresh,
+            seed=settings.seed,
+            repeats=settings.repeats,
+            shows_regions=settings.show_regions,
+            stretched=settings.stretch,
+            data_name=prepared.name,
+            data_fingerprint=prepared.fingerprint,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            films=tuple(films),
+            comparisons=tuple(comparisons),
+        )
+        study.write()
+        keys = tuple(
+            RunKey(
+                name, method_of(model), str(run), sha256_of(model_folder(run) / "model.safetensors")
+            )
+            for name, run, model in zip(names, runs, models, strict=True)
+        )
+        images = {film_ids[index]: prepared.image_ids[index] for index in indices}
+        write_key(fresh, Key(keys, run_of_map, images))
+    return Study.open(out)
+
+
+def _model(run: Path, data: PreparedData, split: str) -> StatedClassifier:
+    """The run's model; one that can be asked anything is asked the data's findings."""
+    model = load_model(run)
+    if model.card is not None:
+        refuse_seen_patients(model.card, data, split)
+    elif isinstance(model, ZeroShotClassifier):
+        return model.asking(words_for(model, data, None, descriptions=False))
+    if model.image_size != data.size:
+        raise ConfigError(
+            f"{run}: wants films of {model.image_size} px, {data.folder} has {data.size} px; "
+            f"prepare the data with --size {model.image_size}"
+        )
+    return model
+
+
+def _run_names(runs: Sequence[Path]) -> list[str]:
+    """The folders' names; with as many parents as tell them apart."""
+    parts = [run.resolve().parts for run in runs]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-length:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [str(run) for run in runs]
+
+
+def _random_names(count: int, generator: np.random.Generator) -> list[str]:
+    return [generator.bytes(8).hex() for _ in range(count)]
+
+
+def _film(data: PreparedData, index: int) -> UInt8[np.ndarray, "h w"]:
+    """The original film where it is still what was prepared, else the prepared pixels."""
+    try:
+        content = Path(data.sources[index]).read_bytes()
+        if file_hash(sha256(content).hexdigest()) == data.file_hashes[index]:
+            return decode_grey(content, data.sources[index])
+    except OSError:
+        pass
+    return np.asarray(data.pixels[index])
+
+
+def _map_picture(
+    map_: Float32[np.ndarray, "h w"], data: PreparedData, index: int, *, stretch: bool
+) -> bytes:
+    frame = film_frame(int(data.widths[index]), int(data.heights[index]), MAP_SIDE)
+    return map_png(stretched(map_) if stretch else map_, frame)
+
+
+def _outline(data: PreparedData, index: int, finding: str, frame: tuple[int, int]) -> bytes:
+    original = (int(data.widths[index]), int(data.heights[index]))
+    shapes = [scale(region.shape, original, frame) for region in data.regions(index, finding)]
+    return outline_png(rasterise(shapes, frame))
+
+
+def _comparisons(
+    cases: Sequence[tuple[str, int]],
+    names: Sequence[str],
+    map_of: dict[tuple[str, int, str], str],
+    film_ids: dict[int, str],
+    generator: np.random.Generator,
+) -> list[Comparison]:
+    """Every two runs on every case; the order of a pair's maps is random."""
+    comparisons = []
+    for finding, index in cases:
+        for pair in pairs_of(names):
+            maps = [map_of[name, index, finding] for name in pair]
+            first = int(generator.integers(2))
+            (comparison_id,) = _random_names(1, generator)
+            comparisons.append(
+                Comparison(comparison_id, film_ids[index], finding, (maps[first], maps[1 - first]))
+            )
+    return comparisons

@@ -1,0 +1,169 @@
+"""The STUDY folder.
+
+study.json   what readers compare: films, findings, maps by random names
+key.json     whose map is whose; only making the study, inviting readers and the report read it,
+             never the server
+films/ maps/ regions/   the frozen pictures
+study.db     readers, their lists and every answer
+secret       what signs the private links
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dwarf_cxr.errors import DataError
+from dwarf_cxr.files import atomic_path, read_json, write_json
+from dwarf_cxr.study.design import Comparison
+
+FORMAT = "blind-study-1"
+STUDY_FILE, KEY_FILE, DATABASE = "study.json", "key.json", "study.db"
+FILMS, MAPS, REGIONS = "films", "maps", "regions"
+
+
+@dataclass(frozen=True)
+class Film:
+    """A frozen film, without anything of whom it shows."""
+
+    film_id: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class RunKey:
+    """A compared run."""
+
+    name: str
+    """What reports call it; of different runs different."""
+    method: str
+    folder: str
+    model_sha256: str
+
+
+@dataclass(frozen=True)
+class Key:
+    """Whose map is whose, and which film is which."""
+
+    runs: tuple[RunKey, ...]
+    run_of_map: Mapping[str, str]
+    """Name of the run of each map."""
+    image_of_film: Mapping[str, str]
+    """Image id, in the data, of each film."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What study.json holds, and where."""
+
+    folder: Path
+    seed: int
+    repeats: int
+    shows_regions: bool
+    stretched: bool
+    data_name: str
+    data_fingerprint: str
+    created: str
+    films: tuple[Film, ...]
+    comparisons: tuple[Comparison, ...]
+
+    @classmethod
+    def open(cls, folder: Path) -> "Study":
+        """Read a STUDY folder, without its key.
+
+        Raises:
+            DataError: no study there, or a damaged one.
+        """
+        folder = Path(folder)
+        if not (folder / STUDY_FILE).is_file():
+            raise DataError(f"{folder}: no study there; make one with `dwarf study create`")
+        content = read_json(folder / STUDY_FILE)
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise DataError(f"{folder / STUDY_FILE}: not of the format {FORMAT}")
+        try:
+            return cls(
+                folder=folder,
+                seed=int(content["seed"]),
+                repeats=int(content["repeats"]),
+                shows_regions=bool(content["shows_regions"]),
+                stretched=bool(content["stretched"]),
+                data_name=str(content["data_name"]),
+                data_fingerprint=str(content["data_fingerprint"]),
+                created=str(content["created"]),
+                films=tuple(Film(**film) for film in content["films"]),
+                comparisons=tuple(
+                    Comparison(
+                        one["comparison_id"], one["film"], one["finding"], tuple(one["maps"])
+                    )
+                    for one in content["comparisons"]
+                ),
+            )
+        except (KeyError, TypeError, ValueError) as fault:
+            raise DataError(
+                f"{folder / STUDY_FILE}: a part is missing or wrong ({fault!r}); restore it"
+            ) from None
+
+    @cached_property
+    def by_id(self) -> dict[str, Comparison]:
+        """The comparisons by their id."""
+        return {one.comparison_id: one for one in self.comparisons}
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """The findings, in the order asked for."""
+        return tuple(dict.fromkeys(one.finding for one in self.comparisons))
+
+    @property
+    def database(self) -> Path:
+        """Where readers and answers are."""
+        return self.folder / DATABASE
+
+    def film_path(self, one: Comparison) -> Path:
+        """The film of a comparison."""
+        return self.folder / FILMS / f"{one.film}.png"
+
+    def map_path(self, name: str) -> Path:
+        """A map."""
+        return self.folder / MAPS / f"{name}.png"
+
+    def region_path(self, one: Comparison) -> Path:
+        """The outline of the true region, where regions are shown."""
+        return self.folder / REGIONS / f"{one.comparison_id}.png"
+
+    def write(self) -> None:
+        """Write study.json."""
+        content: dict[str, Any] = {"format": FORMAT}
+        for field in dataclasses.fields(self):
+            if field.name != "folder":
+                value = getattr(self, field.name)
+                many = isinstance(value, tuple)
+                content[field.name] = [dataclasses.asdict(one) for one in value] if many else value
+        write_json(self.folder / STUDY_FILE, content)
+
+
+def write_key(folder: Path, key: Key) -> None:
+    """Write key.json, for its owner's eyes alone."""
+    with atomic_path(folder / KEY_FILE, private=True) as temporary:
+        temporary.write_text(json.dumps(dataclasses.asdict(key), indent=1), encoding="utf-8")
+
+
+def read_key(folder: Path) -> Key:
+    """Read key.json.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    path = folder / KEY_FILE
+    content = read_json(path)
+    try:
+        return Key(
+            runs=tuple(RunKey(**run) for run in content["runs"]),
+            run_of_map=dict(content["run_of_map"]),
+            image_of_film=dict(content["image_of_film"]),
+        )
+    except (KeyError, TypeError) as fault:
+        raise DataError(f"{path}: a part is missing or wrong ({fault!r}); restore it") from None

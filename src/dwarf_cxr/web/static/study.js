@@ -1,0 +1,203 @@
+/* A comparison: three panes, the questions, and answers that are not lost.
+
+   Every answer is first put down in the browser's storage, then sent, and crossed out when the
+   server has said that it is saved: a server that is away, a session that has ended or a closed
+   page loses nothing. One that was saved though its confirmation got lost is sent again with the
+   same key, and so is not kept twice. */
+
+import { Film, FilmViewer, View, connectTools, isTyping, pressKey } from "./film.js";
+import { formToken } from "./page.js";
+
+const RETRY = 1000;
+const ORDER = ["accuracy", "specificity", "overall"];
+const store = `answers ${formToken.slice(0, 16)}`; // another reader's are another's
+
+const main = document.querySelector("main.comparison");
+const notice = document.getElementById("pending");
+
+function pending() {
+  try {
+    return JSON.parse(localStorage.getItem(store)) ?? [];
+  } catch {
+    return [];
+  }
+}
+
+function keep(answers) {
+  if (answers.length) localStorage.setItem(store, JSON.stringify(answers));
+  else localStorage.removeItem(store);
+}
+
+function randomKey() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function say(words) {
+  notice.hidden = !words;
+  notice.textContent = words;
+}
+
+let sending = false;
+let timer = null;
+
+/* Send what is put down, one after the other, in the order it was answered. */
+async function send() {
+  if (sending) return;
+  sending = true;
+  clearTimeout(timer);
+  try {
+    for (let next = pending()[0]; next; next = pending()[0]) {
+      const { address, question, value, key } = next;
+      const response = await fetch(`${address}/answers`, {
+        method: "POST",
+        headers: { "X-CSRF-Token": formToken },
+        body: new URLSearchParams({ question, value, key }),
+        keepalive: true,
+      });
+      if (response.status === 401 || response.status === 403) {
+        say("Your session has ended. Open your private link again, here or in another tab; your answers are kept and will be sent then.");
+        timer = setTimeout(send, 5 * RETRY);
+        return;
+      }
+      if (response.status >= 500) throw new Error("server");
+      keep(pending().filter((one) => one.key !== key));
+      if (!response.ok) {
+        say("An answer was refused and is not saved. Please answer again, with a shorter comment.");
+        continue;
+      }
+      if (!pending().length) say("");
+      const state = await response.text();
+      if (main && address === main.dataset.address) {
+        htmx.swap("#state", state, { swapStyle: "outerHTML" });
+      }
+    }
+  } catch {
+    say("The server cannot be reached. Your answers are kept in this browser and will be sent as soon as it is back.");
+    timer = setTimeout(send, RETRY);
+  } finally {
+    sending = false;
+  }
+}
+
+function answer(question, value) {
+  const one = { address: main.dataset.address, question, value, key: randomKey() };
+  keep([...pending(), one]);
+  send();
+}
+
+function startComparison() {
+  const form = document.getElementById("answers");
+  const comment = document.getElementById("comment");
+  const keys = document.getElementById("keys");
+  const address = main.dataset.address;
+  const view = new View();
+  const habit = Number(sessionStorage.getItem("opacity") ?? 0.6);
+  view.setOpacity(Number.isFinite(habit) ? habit : 0.6);
+  view.addEventListener("change", () => sessionStorage.setItem("opacity", view.opacity));
+  connectTools(view, document.getElementById("tools"));
+
+  const film = Film.load(`${address}/film.png`);
+  const show = async (id, layers, outlines = []) =>
+    new FilmViewer(document.getElementById(id), view).show(await film, layers, outlines);
+  // both maps or neither: which of them is there first says nothing
+  Promise.all([
+    show("film", [], main.dataset.region ? [main.dataset.region] : []),
+    show("a", [`${address}/a.png`]),
+    show("b", [`${address}/b.png`]),
+  ]).catch(() => say("The films could not be loaded. Reload the page."));
+
+  // what the server does not know yet
+  for (const one of pending().filter((other) => other.address === address)) {
+    if (one.question === "comment") comment.value = one.value;
+    else form.querySelector(`[name="${one.question}"][value="${one.value}"]`).checked = true;
+  }
+
+  let active = null;
+  const chosen = (question) => form.querySelector(`[name="${question}"]:checked`);
+  function activate(question) {
+    active = question;
+    for (const field of form.querySelectorAll("fieldset")) {
+      field.classList.toggle("active", field.dataset.question === active);
+    }
+  }
+  const nextOpen = () => [...ORDER, "confidence"].find((question) => !chosen(question));
+  activate(nextOpen() ?? "overall");
+
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("change", (event) => answer(event.target.name, event.target.value));
+  form.addEventListener("focusin", (event) => {
+    const field = event.target.closest("fieldset");
+    if (field) activate(field.dataset.question);
+  });
+
+  function choose(question, value) {
+    const radio = form.querySelector(`[name="${question}"][value="${value}"]`);
+    if (!radio.checked) {
+      radio.checked = true;
+      answer(question, value);
+    }
+    const place = ORDER.indexOf(question);
+    activate(place >= 0 ? ORDER[place + 1] ?? nextOpen() ?? "confidence" : nextOpen() ?? "confidence");
+  }
+
+  let saved = comment.value;
+  let typing = null;
+  function saveComment() {
+    clearTimeout(typing);
+    if (comment.value !== saved) {
+      saved = comment.value;
+      answer("comment", saved);
+    }
+  }
+  comment.addEventListener("input", () => {
+    clearTimeout(typing);
+    typing = setTimeout(saveComment, 1500);
+  });
+  comment.addEventListener("blur", saveComment);
+  window.addEventListener("pagehide", saveComment);
+
+  document.getElementById("show-keys").addEventListener("click", () => keys.showModal());
+  document.getElementById("hide-keys").addEventListener("click", () => keys.close());
+
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || keys.open) return;
+    if (event.key === "Escape" && event.target === comment) return comment.blur();
+    if (isTyping(event.target)) return;
+    const key = event.key.toLowerCase();
+    const onControl = event.target.closest?.("button, a") !== null;
+    if (key === "a" || key === "t" || key === "b") {
+      const question = ORDER.includes(active) ? active : ORDER.find((one) => !chosen(one));
+      if (question) choose(question, key === "t" ? "tie" : key.toUpperCase());
+    } else if (/^[1-5]$/.test(key)) {
+      choose("confidence", key);
+    } else if (key === "r") {
+      activate(ORDER[0]);
+    } else if (key === "c") {
+      comment.focus();
+    } else if (key === "?") {
+      keys.showModal();
+    } else if (key === "n" || (key === "enter" && !onControl)) {
+      document.getElementById("next").click();
+    } else if (key === "p") {
+      document.getElementById("previous").click();
+    } else {
+      pressKey(view, event);
+      return;
+    }
+    event.preventDefault();
+  });
+}
+
+// a page that comes out of the browser's own cache could show answers that have changed since
+window.addEventListener("pageshow", (event) => {
+  if (event.persisted) location.reload();
+});
+if (main) {
+  startComparison();
+} else {
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && event.target === document.body) document.getElementById("next")?.click();
+  });
+}
+send();

@@ -1,0 +1,319 @@
+"""Simulated studies whose truth is known, and a small one counted by hand."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import cohen_kappa_score
+
+from dwarf_cxr.errors import DataError
+from dwarf_cxr.study.analysis import (
+    agreements,
+    consistencies,
+    needed,
+    preferences,
+    side_biases,
+    strengths,
+)
+from dwarf_cxr.study.answers import Given
+from dwarf_cxr.study.design import Comparison, pairs_of, reading_list
+from dwarf_cxr.study.folder import Key, RunKey, Study
+from dwarf_cxr.study.judgements import judgements
+
+
+def design(runs, films, findings=("Mass", "Edema"), *, seed=0):
+    """A study in memory: every finding on its own films."""
+    rng = np.random.default_rng(seed)
+    comparisons, run_of_map = [], {}
+    for film in range(films):
+        for number, pair in enumerate(pairs_of(runs)):
+            maps = [f"{film}-{number}-{side}" for side in range(2)]
+            run_of_map.update(zip(maps, pair, strict=True))
+            if rng.integers(2):
+                maps.reverse()
+            comparisons.append(
+                Comparison(
+                    f"c{film}-{number}",
+                    f"f{film}",
+                    findings[film % len(findings)],
+                    (maps[0], maps[1]),
+                )
+            )
+    study = Study(Path("none"), seed, 0, False, False, "made", "0", "now", (), tuple(comparisons))
+    key = Key(tuple(RunKey(run, "dwarf", run, "0") for run in runs), run_of_map, {})
+    return study, key
+
+
+def given_by(study, key, reader, say, *, repeats=0, seed=0, questions=("overall",)):
+    """A reader's answers; `say` of a comparison and a question: its run, or None for a tie."""
+    places = reading_list(
+        study.comparisons, key.run_of_map, repeats=repeats, generator=np.random.default_rng(seed)
+    )
+    given = []
+    for position, place in enumerate(places, start=1):
+        one = study.by_id[place.comparison_id]
+        left = key.run_of_map[one.maps[int(place.swapped)]]
+        answers = {}
+        for question in questions:
+            run = say(one, question)
+            answers[question] = "tie" if run is None else ("A" if run == left else "B")
+        given.append(
+            Given(
+                reader, position, one.comparison_id, place.swapped, place.repeat, answers, 0, "now"
+            )
+        )
+    return given
+
+
+def simulated(seed, *, films, readers, mean, spread, ties):
+    """Judgements of a study in which film u is won with probability logistic(mean + u)."""
+    study, key = design(("a", "b"), films, seed=seed)
+    rng = np.random.default_rng([seed, 1])
+    effect = dict(zip([f"f{n}" for n in range(films)], rng.normal(0, spread, films), strict=True))
+
+    def say(one, question):
+        if rng.random() < ties:
+            return None
+        return "a" if rng.random() < 1 / (1 + np.exp(-mean - effect[one.film])) else "b"
+
+    given = [
+        answer
+        for reader in range(readers)
+        for answer in given_by(study, key, f"r{reader}", say, seed=reader)
+    ]
+    return judgements(study, key, given)
+
+
+def coverage(simulations, **settings):
+    """How many of the intervals hold the truth; the truth by numerical integration."""
+    points, weights = np.polynomial.hermite_e.hermegauss(80)
+    won = 1 / (1 + np.exp(-settings["mean"] - settings["spread"] * points))
+    truth = float((won * weights).sum() / weights.sum())
+    held = 0
+    for seed in range(simulations):
+        rows = preferences(simulated(seed, **settings), draws=100, seed=0)
+        (row,) = [one for one in rows if one.group == "all" and one.question == "overall"]
+        held += row.interval.low <= truth <= row.interval.high
+    return held / simulations
+
+
+def test_intervals_hold_a_known_preference():
+    held = coverage(60, films=30, readers=2, mean=1.2, spread=1.0, ties=0.1)
+    assert 0.9 <= held <= 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"films": 20, "readers": 2, "mean": 1.5, "spread": 1.0, "ties": 0.1},
+        {"films": 40, "readers": 3, "mean": 0.5, "spread": 1.5, "ties": 0.2},
+        {"films": 40, "readers": 2, "mean": 0.0, "spread": 1.0, "ties": 0.0},
+    ],
+)
+def test_intervals_hold_a_known_preference_in_95_of_100_studies(settings):
+    assert 0.92 <= coverage(200, **settings) <= 0.98
+
+
+def test_independent_answers_would_be_too_sure():
+    """Readers who always agree add nothing: the interval is that of one reader."""
+    study, key = design(("a", "b"), 24)
+    rng = np.random.default_rng(2)
+    won = {f"f{n}": "a" if rng.random() < 0.7 else "b" for n in range(24)}
+    one, many = (
+        preferences(
+            judgements(
+                study,
+                key,
+                [
+                    answer
+                    for reader in range(readers)
+                    for answer in given_by(
+                        study, key, f"r{reader}", lambda c, q: won[c.film], seed=reader
+                    )
+                ],
+            ),
+            draws=100,
+            seed=0,
+        )[0]
+        for readers in (1, 6)
+    )
+    width = one.interval.high - one.interval.low
+    assert many.interval.high - many.interval.low == pytest.approx(width, rel=0.05)
+    assert many.plain.high - many.plain.low < 0.6 * width
+
+
+def test_sides_do_not_matter():
+    """Whoever always prefers run b is counted for b, on whichever side it was."""
+    study, key = design(("a", "b"), 11)
+    given = given_by(study, key, "ann", lambda one, question: "b", repeats=3)
+    judged = judgements(study, key, given)
+    assert all(one.outcomes == {"overall": -1} for one in judged)
+    (row,) = [one for one in preferences(judged, draws=100, seed=0) if one.group == "all"]
+    assert (row.counts.first, row.counts.second, row.counts.ties) == (0, 11, 0)
+    bias = side_biases(judged)[0]
+    assert bias.left + bias.right == 14
+    assert {bias.left, bias.right} <= {5, 6, 7, 8, 9}
+
+
+def test_whoever_always_says_left_shows_in_the_bias_alone():
+    study, key = design(("a", "b"), 20)
+    given = [
+        Given(
+            one.reader,
+            one.position,
+            one.comparison_id,
+            one.swapped,
+            one.repeat,
+            {"overall": "A"},
+            0,
+            "now",
+        )
+        for one in given_by(study, key, "ann", lambda *_: None)
+    ]
+    judged = judgements(study, key, given)
+    everyone, ann = side_biases(judged)
+    assert (everyone.left, everyone.right) == (20, 0)
+    assert ann.reader == "ann"
+    assert ann.p < 1e-5
+    (row,) = [one for one in preferences(judged, draws=100, seed=0) if one.group == "all"]
+    assert abs(row.counts.first - 10) <= 1
+
+
+def test_groups_are_counted_by_hand():
+    study, key = design(("a", "b"), 12)
+    rng = np.random.default_rng(4)
+    choices = {
+        (reader, one.comparison_id, question): rng.choice(["a", "b", ""])
+        for reader in ("ann", "bob")
+        for one in study.comparisons
+        for question in ("accuracy", "overall")
+    }
+    given = []
+    for seed, reader in enumerate(("ann", "bob")):
+        given += given_by(
+            study,
+            key,
+            reader,
+            lambda one, question, who=reader: choices[who, one.comparison_id, question] or None,
+            seed=seed,
+            questions=("accuracy", "overall"),
+        )
+    rows = preferences(judgements(study, key, given), draws=100, seed=0)
+    assert {row.question for row in rows if row.counts.total} == {"accuracy", "overall"}
+    finding_of = {one.comparison_id: one.finding for one in study.comparisons}
+    for row in rows:
+        expected = Counter(
+            said
+            for (reader, comparison, question), said in choices.items()
+            if question == row.question and row.name in ("", reader, finding_of[comparison])
+        )
+        assert (row.counts.first, row.counts.second, row.counts.ties) == (
+            expected["a"],
+            expected["b"],
+            expected[""],
+        )
+    for agreement in agreements(judgements(study, key, given), draws=100, seed=0):
+        if agreement.question == "specificity":
+            assert (agreement.comparisons, agreement.kappa) == (0, None)
+            continue
+        said = [
+            [choices[reader, one.comparison_id, agreement.question] for one in study.comparisons]
+            for reader in ("ann", "bob")
+        ]
+        assert agreement.kind == "Cohen"
+        assert agreement.kappa == pytest.approx(cohen_kappa_score(*said))
+        assert agreement.same == sum(one == two for one, two in zip(*said, strict=True))
+        assert agreement.interval.low <= agreement.kappa <= agreement.interval.high
+
+
+def test_three_readers_have_fleiss_kappa_of_what_all_answered():
+    study, key = design(("a", "b"), 8)
+    given = []
+    for seed, reader in enumerate(("ann", "bob", "eve")):
+        given += given_by(study, key, reader, lambda one, q: "ab"[int(one.film[1:]) % 2], seed=seed)
+    given = [one for one in given if (one.reader, one.comparison_id) != ("eve", "c3-0")]
+    rows = [
+        row
+        for row in agreements(judgements(study, key, given), draws=50, seed=0)
+        if row.question == "overall"
+    ]
+    assert [row.kind for row in rows] == ["Cohen"] * 3 + ["Fleiss"]
+    assert rows[-1].readers == ("ann", "bob", "eve")
+    assert (rows[-1].comparisons, rows[0].comparisons) == (7, 8)
+    assert rows[-1].kappa == pytest.approx(1)
+
+
+def test_repeats_tell_of_the_reader_alone():
+    study, key = design(("a", "b"), 10)
+    said = Counter()
+
+    def say(one, question):
+        said[one.comparison_id] += 1
+        # the second time in every other film the opposite
+        return "ab"[(said[one.comparison_id] == 2) and int(one.film[1:]) % 2]
+
+    judged = judgements(study, key, given_by(study, key, "ann", say, repeats=6))
+    (row,) = consistencies(judged)
+    odd = sum(count == 2 and int(name[1:].split("-")[0]) % 2 for name, count in said.items())
+    assert (row.repeats, row.same) == (6, 6 - odd)
+    (all_,) = [one for one in preferences(judged, draws=100, seed=0) if one.group == "all"]
+    assert all_.counts.total == 10
+    assert consistencies([one for one in judged if not one.repeat]) == []
+
+
+def test_strengths_find_the_order():
+    study, key = design(("a", "b", "c"), 40)
+    rng = np.random.default_rng(0)
+    true = {"a": 1.0, "b": 0.0, "c": -1.0}
+
+    def say(one, question):
+        first, second = (key.run_of_map[name] for name in one.maps)
+        return first if rng.random() < 1 / (1 + np.exp(true[second] - true[first])) else second
+
+    given = [
+        answer for seed in range(3) for answer in given_by(study, key, f"r{seed}", say, seed=seed)
+    ]
+    judged = judgements(study, key, given)
+    rows = strengths(judged, ("a", "b", "c"), draws=200, seed=0)
+    for row in rows:
+        assert row.interval.low <= true[row.run] <= row.interval.high
+    assert strengths(judged, ("a", "b"), draws=10, seed=0) == []
+    always = judgements(
+        study,
+        key,
+        given_by(study, key, "x", lambda one, q: min(key.run_of_map[name] for name in one.maps)),
+    )
+    assert {row.log_strength for row in strengths(always, ("a", "b", "c"), draws=9, seed=0)} == {
+        None
+    }
+
+
+def test_needed_grows_with_ties_and_clusters():
+    study, key = design(("a", "b"), 20)
+
+    def say(one, question):
+        number = int(one.film[1:])
+        return None if number % 4 == 0 else "b" if number % 5 == 1 else "a"
+
+    given = [
+        answer for seed in range(2) for answer in given_by(study, key, f"r{seed}", say, seed=seed)
+    ]
+    (row,) = needed(judgements(study, key, given))
+    # 2 of 15 films for b, everything said twice, a quarter ties
+    assert row.design_effect == pytest.approx(2 * 15 / 14)
+    assert row.total == int(np.ceil(row.decided * 2 * 15 / 14 / 0.75))
+    ties = judgements(study, key, given_by(study, key, "ann", lambda *_: None))
+    (row,) = needed(ties)
+    assert (row.decided, row.total) == (None, None)
+    (all_,) = [one for one in preferences(ties, draws=100, seed=0) if one.group == "all"]
+    assert (all_.interval, all_.p) == (None, None)
+    assert all_.counts.half_share == 0.5
+
+
+def test_answers_of_another_study():
+    study, key = design(("a", "b"), 3)
+    strange = Given("ann", 1, "c9-9", False, False, {"overall": "A"}, 0, "now")
+    with pytest.raises(DataError, match="restore the three files"):
+        judgements(study, key, [strange])

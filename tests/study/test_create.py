@@ -1,0 +1,178 @@
+import dataclasses
+import json
+import shutil
+import stat
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dwarf_cxr.data.splits import patient_hashes
+from dwarf_cxr.errors import ConfigError, DataError
+from dwarf_cxr.models.checkpoint import load_model, save_model
+from dwarf_cxr.study.create import StudySettings, create_study
+from dwarf_cxr.study.folder import Study, read_key
+from dwarf_cxr.study.pictures import map_png, stretched
+from tests.study.made import FINDINGS, RUNS
+
+FEW = StudySettings(per_finding=2, seed=5)
+
+
+def create(models, data, out, settings=FEW, findings=FINDINGS):
+    return create_study(models, data.folder, findings, out, settings)
+
+
+def test_every_map_is_the_model_s_own(frozen, made_data, made_models):
+    study, key = Study.open(frozen), read_key(frozen)
+    assert len(study.comparisons) == 20
+    folders = {path.name: path for path in made_models}
+    for one in study.comparisons[::5]:
+        index = made_data.image_ids.index(key.image_of_film[one.film])
+        for name in one.maps:
+            model = load_model(folders[key.run_of_map[name]])
+            maps = model.predict(made_data.pixels[[index]], [one.finding]).maps
+            expected = map_png(maps[0, 0], (256, 192))
+            assert study.map_path(name).read_bytes() == expected
+
+
+def test_films_are_the_originals(frozen, made_data):
+    study, key = Study.open(frozen), read_key(frozen)
+    for film in study.films[:3]:
+        index = made_data.image_ids.index(key.image_of_film[film.film_id])
+        with Image.open(frozen / "films" / f"{film.film_id}.png") as shown:
+            np.testing.assert_array_equal(
+                np.asarray(shown), np.asarray(Image.open(made_data.sources[index]))
+            )
+
+
+def test_without_the_originals_the_prepared_pixels_serve(made_data, made_models, tmp_path):
+    from dwarf_cxr.study import create as module
+
+    gone = dataclasses.replace(made_data, sources=("/none",) * len(made_data.sources))
+    np.testing.assert_array_equal(module._film(gone, 3), made_data.pixels[3])
+    changed = dataclasses.replace(made_data, sources=made_data.sources[1:] + made_data.sources[:1])
+    np.testing.assert_array_equal(module._film(changed, 3), made_data.pixels[3])
+
+
+def test_only_the_key_knows(frozen):
+    assert stat.S_IMODE((frozen / "key.json").stat().st_mode) == 0o600
+    words = [*RUNS, *RUNS.values(), "giraffe", "walrus"]
+    for path in frozen.rglob("*"):
+        assert not any(word in path.name for word in words)
+        if path.is_file() and path.name != "key.json":
+            content = path.read_bytes()
+            assert not any(word.encode() in content for word in words), path
+    sizes = {path.stat().st_size for path in (frozen / "maps").iterdir()}
+    assert len(sizes) == 1
+
+
+def test_first_map_of_a_pair_is_either_run_s(frozen):
+    study, key = Study.open(frozen), read_key(frozen)
+    firsts = [key.run_of_map[one.maps[0]] for one in study.comparisons]
+    assert len(set(firsts)) == 2
+    assert all(len({key.run_of_map[name] for name in one.maps}) == 2 for one in study.comparisons)
+
+
+def test_same_seed_same_study(made_data, made_models, tmp_path):
+    first = create(made_models[:2], made_data, tmp_path / "a")
+    second = create(made_models[:2], made_data, tmp_path / "b")
+    other = create(made_models[:2], made_data, tmp_path / "c", StudySettings(2, seed=6))
+    assert first.comparisons == second.comparisons
+    assert read_key(first.folder) == read_key(second.folder)
+    assert first.comparisons != other.comparisons
+
+
+def test_three_runs_are_compared_in_twos(made_data, made_models, tmp_path):
+    study = create(made_models, made_data, tmp_path / "a")
+    key = read_key(study.folder)
+    pairs = [tuple(sorted(key.run_of_map[name] for name in one.maps)) for one in study.comparisons]
+    assert len(pairs) == 12
+    assert {pairs.count(pair) for pair in pairs} == {4}
+    # a map is the same whomever it is compared with
+    assert len({name for one in study.comparisons for name in one.maps}) == 12
+
+
+def test_true_regions_are_outlined_when_asked(made_data, made_models, tmp_path):
+    settings = StudySettings(2, seed=5, show_regions=True)
+    study = create(made_models[:2], made_data, tmp_path / "a", settings)
+    key = read_key(study.folder)
+    for one in study.comparisons:
+        index = made_data.image_ids.index(key.image_of_film[one.film])
+        (region,) = made_data.regions(index, one.finding)
+        alpha = np.asarray(Image.open(study.region_path(one)).convert("RGBA"))[..., 3]
+        rows, columns = np.nonzero(alpha)
+        box = region.shape
+        assert abs(columns.min() - box.x1) <= 2
+        assert abs(rows.max() + 1 - box.y2) <= 2
+    assert not (create(made_models[:2], made_data, tmp_path / "b").folder / "regions").exists()
+
+
+def test_stretched_maps(made_data, made_models, tmp_path):
+    study = create(made_models[:2], made_data, tmp_path / "a", StudySettings(1, stretch=True))
+    key = read_key(study.folder)
+    one = study.comparisons[0]
+    index = made_data.image_ids.index(key.image_of_film[one.film])
+    folders = {path.name: path for path in made_models}
+    model = load_model(folders[key.run_of_map[one.maps[0]]])
+    maps = model.predict(made_data.pixels[[index]], [one.finding]).maps
+    assert study.map_path(one.maps[0]).read_bytes() == map_png(stretched(maps[0, 0]), (256, 192))
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(made_data, made_models, tmp_path):
+    for number in (1, 2):
+        shutil.copytree(made_models[number - 1], tmp_path / f"seed{number}" / "run")
+    runs = [tmp_path / "seed1" / "run", tmp_path / "seed2" / "run"]
+    key = read_key(create(runs, made_data, tmp_path / "a").folder)
+    assert [run.name for run in key.runs] == ["seed1/run", "seed2/run"]
+
+
+def test_wrong_wishes_leave_nothing(made_data, made_models, tmp_path):
+    out = tmp_path / "a"
+    with pytest.raises(ConfigError, match="two different runs"):
+        create(made_models[:1], made_data, out)
+    with pytest.raises(ConfigError, match="two different runs"):
+        create([made_models[0], made_models[0] / "."], made_data, out)
+    with pytest.raises(ConfigError, match="have learned from these films"):
+        create(made_models[:2], made_data, out, StudySettings(1, split="train"))
+    with pytest.raises(ConfigError, match="unknown finding 'Edema'"):
+        create(made_models[:2], made_data, out, findings=["Edema"])
+    with pytest.raises(DataError, match="too few patients"):
+        create(made_models[:2], made_data, out, StudySettings(30))
+    with pytest.raises(ConfigError, match="of 4 comparisons at most 2"):
+        create(made_models[:2], made_data, out, StudySettings(2, repeats=3))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_films_that_a_model_was_trained_on_are_refused(made_data, made_models, tmp_path):
+    model = load_model(made_models[0])
+    ids = [made_data.patient_ids[index] for index in made_data.indices("test")[:3]]
+    model.card = dataclasses.replace(
+        model.card,
+        data_fingerprint="0" * 64,
+        seen_patients=patient_hashes(made_data.patients_of, ids),
+    )
+    save_model(model, tmp_path / "seen")
+    with pytest.raises(DataError, match="3 patients of split 'test'"):
+        create([tmp_path / "seen", made_models[1]], made_data, tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_study_is_never_overwritten(study, made_data, made_models):
+    with pytest.raises(DataError, match="never overwritten"):
+        create(made_models[:2], made_data, study.folder)
+
+
+def test_damaged_studies(study, tmp_path):
+    with pytest.raises(DataError, match="no study there"):
+        Study.open(tmp_path / "none")
+    content = json.loads((study.folder / "study.json").read_text())
+    del content["films"]
+    (study.folder / "study.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="a part is missing or wrong"):
+        Study.open(study.folder)
+    (study.folder / "study.json").write_text("{}")
+    with pytest.raises(DataError, match="not of the format"):
+        Study.open(study.folder)
+    (study.folder / "key.json").write_text("{}")
+    with pytest.raises(DataError, match="a part is missing or wrong"):
+        read_key(study.folder)
