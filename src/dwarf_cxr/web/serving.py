@@ -1,0 +1,70 @@
+"""Serving an application to browsers, on this machine only unless told otherwise."""
+
+from collections.abc import Callable, Sequence
+
+from dwarf_cxr.errors import ConfigError
+from dwarf_cxr.web.links import OWNER, Links, Visitor
+from dwarf_cxr.web.security import LOCAL_HOSTS, Guard
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+EVERYWHERE = ("0.0.0.0", "::")
+
+
+def allowed_hosts(host: str, names: Sequence[str]) -> tuple[str, ...]:
+    """The names that pages bound to `host` may be asked under.
+
+    Raises:
+        ConfigError: bound to every address of the machine without a name to be asked under.
+    """
+    if host in EVERYWHERE and not names:
+        raise ConfigError(
+            f"--host {host}: every address of this machine; say under which name readers will "
+            "open the pages, with --allow-host NAME"
+        )
+    own = () if host in (*EVERYWHERE, *LOOPBACK) else (f"[{host}]" if ":" in host else host,)
+    return (*names, *own, *LOCAL_HOSTS)
+
+
+def address(host: str, port: int, names: Sequence[str] = ()) -> str:
+    """Where a browser finds the pages."""
+    shown = names[0] if names else ("127.0.0.1" if host in LOOPBACK else host)
+    return f"http://{f'[{shown}]' if ':' in shown and shown[0] != '[' else shown}:{port}"
+
+
+def link(base: str, links: Links, visitor: Visitor) -> str:
+    """A visitor's private link."""
+    return base + links.path(visitor)
+
+
+def serve(
+    application: Guard,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    names: Sequence[str] = (),
+    say: Callable[[str], None],
+) -> None:
+    """Serve until interrupted; first says the owner's private link.
+
+    Requests are not logged: their addresses hold private links.
+    """
+    import uvicorn
+
+    if host not in LOOPBACK:
+        say(
+            f"warning: bound to {host}, so others on the network can reach the pages, unencrypted; "
+            "put a server with TLS before them, or use an SSH tunnel to 127.0.0.1"
+        )
+    say(f"the owner's link: {link(address(host, port, names), application.links, OWNER)}")
+    say("stop with Ctrl-C")
+    uvicorn.run(
+        application,
+        host=host,
+        port=port,
+        access_log=False,
+        server_header=False,
+        log_level="warning",
+        timeout_keep_alive=30,
+        limit_concurrency=200,
+        h11_max_incomplete_event_size=32 * 1024,
+    )

@@ -1,0 +1,128 @@
+"""SQLite for the pages: durable, one writer at a time, versioned, copied while it is in use.
+
+Eight writers of a deferred transaction that reads before it writes lose up to nine answers in ten
+to "database is locked", with a write-ahead log or without: SQLite refuses at once to turn a read
+into a write that another has overtaken. `BEGIN IMMEDIATE` waits for its turn instead.
+"""
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlmodel import Session
+
+from dwarf_cxr.errors import DataError
+from dwarf_cxr.files import atomic_path
+
+BUSY_SECONDS = 20.0
+"""How long a transaction waits for another's end."""
+
+Migration = Callable[[Connection], None]
+"""Takes the tables from one version to the next."""
+
+
+def open_database(path: Path, migrations: Sequence[Migration]) -> Engine:
+    """Open or create a database, taken to the newest version of its tables.
+
+    Every connection has a write-ahead log synced at each commit, foreign keys enforced and a
+    timeout. The version is the number of migrations done, in `PRAGMA user_version`.
+
+    Raises:
+        DataError: not a database, or one of a newer version than `migrations` leads to.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # answers of readers are nobody else's to read
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)),
+        connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS},
+    )
+    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "begin", _begin)
+    try:
+        with writing(engine) as session:
+            connection = session.connection()
+            version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+            if version > len(migrations):
+                raise DataError(
+                    f"{path}: its tables are of version {version}, this program knows "
+                    f"{len(migrations)}; use the newer program that wrote it"
+                )
+            for migrate in migrations[version:]:
+                migrate(connection)
+            connection.exec_driver_sql(f"PRAGMA user_version = {len(migrations)}")
+    except BaseException as fault:
+        engine.dispose()
+        if isinstance(getattr(fault, "orig", fault), sqlite3.DatabaseError):
+            raise DataError(f"{path}: not a usable database ({fault}); restore a backup") from fault
+        raise
+    return engine
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Session]:
+    """A transaction that may write: it waits for its turn, and is kept whole or not at all.
+
+    What is done in the block is on the disk when the block is left, and undone if it raises.
+    """
+    with (
+        engine.connect().execution_options(writing=True) as connection,
+        connection.begin(),
+        Session(connection, expire_on_commit=False) as session,
+    ):
+        yield session
+        session.flush()
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Session]:
+    """A transaction that sees one state of the database and changes nothing."""
+    with engine.connect() as connection, Session(connection, autoflush=False) as session:
+        yield session
+
+
+def backup(path: Path, out: Path) -> Path:
+    """Copy a database, also while it is written to, into one whole file.
+
+    Raises:
+        DataError: there is no database, `out` exists, or the copy is damaged.
+    """
+    path, out = Path(path), Path(out)
+    if not path.is_file():
+        raise DataError(f"{path}: no such database")
+    if out.exists():
+        raise DataError(f"{out}: exists; give the name of a new file")
+    with atomic_path(out, private=True) as temporary:
+        with (
+            closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as source,
+            closing(sqlite3.connect(temporary)) as target,
+        ):
+            source.backup(target)
+            # a copy that is one file: no log beside it
+            target.execute("PRAGMA journal_mode = DELETE")
+            state = target.execute("PRAGMA integrity_check").fetchone()[0]
+        if state != "ok":
+            raise DataError(f"{path}: damaged ({state}); restore an earlier backup")
+    return out
+
+
+def _prepare(connection: Any, _record: Any) -> None:
+    # the driver would begin transactions by itself, and deferred ones
+    connection.isolation_level = None
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        f"busy_timeout = {round(BUSY_SECONDS * 1000)}",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("writing", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,160 @@
+import multiprocessing
+import os
+import signal
+import sqlite3
+import stat
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from dwarf_cxr.errors import DataError
+from dwarf_cxr.web.store import backup, open_database, reading, writing
+
+
+def first(connection):
+    connection.exec_driver_sql("CREATE TABLE reader (name TEXT PRIMARY KEY)")
+    connection.exec_driver_sql(
+        "CREATE TABLE answer (id INTEGER PRIMARY KEY, reader TEXT NOT NULL REFERENCES reader(name))"
+    )
+
+
+def second(connection):
+    connection.exec_driver_sql("ALTER TABLE answer ADD COLUMN value INTEGER NOT NULL DEFAULT 7")
+
+
+def count(engine, table="answer"):
+    with reading(engine) as session:
+        return session.scalar(text(f"SELECT count(*) FROM {table}"))
+
+
+@pytest.fixture
+def engine(tmp_path):
+    opened = open_database(tmp_path / "a.db", [first, second])
+    with writing(opened) as session:
+        session.execute(text("INSERT INTO reader VALUES ('ann')"))
+    yield opened
+    opened.dispose()
+
+
+def test_file_is_private(engine, tmp_path):
+    assert stat.S_IMODE((tmp_path / "a.db").stat().st_mode) == 0o600
+
+
+def test_log_and_foreign_keys(engine):
+    with reading(engine) as session:
+        assert session.scalar(text("PRAGMA journal_mode")) == "wal"
+    with pytest.raises(IntegrityError), writing(engine) as session:
+        session.execute(text("INSERT INTO answer (reader) VALUES ('nobody')"))
+
+
+def test_what_raises_is_undone(engine):
+    def write(statements):
+        with writing(engine) as session:
+            for statement in statements:
+                session.execute(text(statement))
+
+    with pytest.raises(IntegrityError):
+        write(["INSERT INTO answer (id, reader) VALUES (1, 'ann')"] * 2)
+    assert count(engine) == 0
+
+
+def test_migrations_run_once_and_keep_rows(tmp_path):
+    path = tmp_path / "a.db"
+    old = open_database(path, [first])
+    with writing(old) as session:
+        session.execute(text("INSERT INTO reader VALUES ('ann')"))
+        session.execute(text("INSERT INTO answer (reader) VALUES ('ann')"))
+    old.dispose()
+    for _ in range(2):
+        new = open_database(path, [first, second])
+        with reading(new) as session:
+            assert session.execute(text("SELECT reader, value FROM answer")).all() == [("ann", 7)]
+        new.dispose()
+
+
+def test_migration_that_fails_leaves_the_earlier_version(tmp_path):
+    path = tmp_path / "a.db"
+    open_database(path, [first]).dispose()
+
+    def half(connection):
+        connection.exec_driver_sql("CREATE TABLE more (id INTEGER)")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        open_database(path, [first, half])
+    engine = open_database(path, [first, second])
+    with pytest.raises(Exception, match="no such table"):
+        count(engine, "more")
+    engine.dispose()
+
+
+def test_newer_version_is_refused(tmp_path):
+    open_database(tmp_path / "a.db", [first, second]).dispose()
+    with pytest.raises(DataError, match="of version 2, this program knows 1"):
+        open_database(tmp_path / "a.db", [first])
+
+
+def test_other_files_are_refused(tmp_path):
+    (tmp_path / "a.db").write_text("not a database, but long enough to be read as one " * 99)
+    with pytest.raises(DataError, match="not a usable database"):
+        open_database(tmp_path / "a.db", [first])
+
+
+def test_eight_writers_that_read_first_lose_nothing(engine):
+    with writing(engine) as session:
+        session.execute(text("INSERT INTO answer (id, reader, value) VALUES (1, 'ann', 0)"))
+
+    def add(_):
+        with writing(engine) as session:
+            value = session.scalar(text("SELECT value FROM answer WHERE id = 1"))
+            session.execute(text(f"UPDATE answer SET value = {value + 1} WHERE id = 1"))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(200)))
+    with reading(engine) as session:
+        assert session.scalar(text("SELECT value FROM answer WHERE id = 1")) == 200
+
+
+def _write_until_killed(path, pipe):
+    engine = open_database(path, [first, second])
+    while True:
+        with writing(engine) as session:
+            key = session.connection().exec_driver_sql(
+                "INSERT INTO answer (reader) VALUES ('ann') RETURNING id"
+            )
+            number = key.scalar_one()
+        pipe.send(number)
+
+
+def test_killed_writer_loses_nothing_that_it_confirmed(engine, tmp_path):
+    ours, theirs = multiprocessing.get_context("fork").Pipe()
+    writer = multiprocessing.get_context("fork").Process(
+        target=_write_until_killed, args=(tmp_path / "a.db", theirs)
+    )
+    writer.start()
+    confirmed = [ours.recv() for _ in range(15)]
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.join()
+    while ours.poll():
+        confirmed.append(ours.recv())
+    assert count(engine) in (len(confirmed), len(confirmed) + 1)
+
+
+def test_backup_while_a_writer_is_at_work(engine, tmp_path):
+    with writing(engine) as session:
+        session.execute(text("INSERT INTO answer (reader) VALUES ('ann')"))
+    with writing(engine) as session:
+        session.execute(text("INSERT INTO answer (reader) VALUES ('ann')"))
+        session.flush()
+        out = backup(tmp_path / "a.db", tmp_path / "copy.db")
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    assert sorted(path.name for path in tmp_path.glob("copy*")) == ["copy.db"]
+    with sqlite3.connect(out) as copy:
+        assert copy.execute("SELECT count(*) FROM answer").fetchone() == (1,)
+    assert count(engine) == 2
+    with pytest.raises(DataError, match="exists"):
+        backup(tmp_path / "a.db", out)
+    with pytest.raises(DataError, match="no such database"):
+        backup(tmp_path / "none.db", tmp_path / "b.db")
