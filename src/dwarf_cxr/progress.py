@@ -24,7 +24,15 @@ Count = Callable[[int, int], None]
 PLAIN_SECONDS = 30
 """A log gets a step's line at most this often; epochs and estimates always."""
 
-TICKS = ("label loss", "scoring ", "predicting ", "drawing ", "preparing ", "teaching ")
+TICKS = (
+    "label loss",
+    "scoring ",
+    "predicting ",
+    "drawing ",
+    "preparing ",
+    "teaching ",
+    "suggesting ",
+)
 """Words of lines that only say how far the work is, as the bar does."""
 
 

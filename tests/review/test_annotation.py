@@ -18,7 +18,6 @@ from dwarf_cxr.review.annotation import (
     checked_assessment,
     checked_shape,
     crosses_itself,
-    shape_from_json,
 )
 
 FRAME = (50, 30)
@@ -44,10 +43,9 @@ def crosses_by_fractions(points):
         if determinant == 0:
             if (bx - ax) * (cy - ay) != (by - ay) * (cx - ax):
                 return False
-            return (
-                max(min(ax, bx), min(cx, dx)) <= min(max(ax, bx), max(cx, dx))
-                and max(min(ay, by), min(cy, dy)) <= min(max(ay, by), max(cy, dy))
-            )
+            return max(min(ax, bx), min(cx, dx)) <= min(max(ax, bx), max(cx, dx)) and max(
+                min(ay, by), min(cy, dy)
+            ) <= min(max(ay, by), max(cy, dy))
         s = ((cx - ax) * (dy - cy) - (cy - ay) * (dx - cx)) / determinant
         t = ((cx - ax) * (by - ay) - (cy - ay) * (bx - ax)) / determinant
         return 0 <= s <= 1 and 0 <= t <= 1
@@ -61,9 +59,7 @@ def crosses_by_fractions(points):
 
 
 @given(
-    st.lists(
-        st.tuples(st.integers(-4, 4), st.integers(-4, 4)), min_size=3, max_size=9, unique=True
-    )
+    st.lists(st.tuples(st.integers(-4, 4), st.integers(-4, 4)), min_size=3, max_size=9, unique=True)
 )
 def test_crossing_is_what_fractions_say(points):
     assert crosses_itself(np.array(points, dtype=float)) == crosses_by_fractions(points)

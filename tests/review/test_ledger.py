@@ -1,10 +1,11 @@
 import sqlite3
 import threading
+from itertools import pairwise
 
 import pytest
 
 from dwarf_cxr.review.annotation import NOTHING, Assessment, assessment_to_json
-from dwarf_cxr.review.ledger import Ledger, Stale
+from dwarf_cxr.review.ledger import Ledger, StaleError
 from tests.review.made import ABSENT, box, present
 
 
@@ -31,7 +32,7 @@ def test_every_change_is_kept_with_before_and_after(ledger):
     assert [row.action for row in rows] == ["edit", "edit", "undo", "redo"]
     assert [row.target for row in rows] == [None, None, rows[1].step, rows[1].step]
     assert [row.suggestions_shown for row in rows] == [True, None, None, None]
-    for earlier, later in zip(rows, rows[1:], strict=False):
+    for earlier, later in pairwise(rows):
         assert later.before == earlier.after
         assert later.at >= earlier.at
     assert {row.reader for row in rows} == {"anna"}
@@ -61,9 +62,9 @@ def test_a_change_sent_twice_is_done_once(ledger):
 
 def test_a_page_that_is_behind_overwrites_nothing(ledger):
     ledger.edit(1, "anna", {"Mass": present(box(1, 2, 8, 9))}, version=0, key="new")
-    with pytest.raises(Stale, match="another tab"):
+    with pytest.raises(StaleError, match="another tab"):
         ledger.edit(1, "anna", {"Mass": ABSENT}, version=0, key="old")
-    with pytest.raises(Stale):
+    with pytest.raises(StaleError):
         ledger.undo(1, "anna", version=0, key="old undo")
     assert len(list(ledger.changes())) == 1
 

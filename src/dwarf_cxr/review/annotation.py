@@ -103,7 +103,8 @@ def checked_assessment(
             f"{where}: absent, but {len(assessment.counting)} regions are marked; delete them or "
             "call the finding present"
         )
-    regions, notes = [], []
+    regions: list[MarkedRegion] = []
+    notes: list[str] = []
     for number, region in enumerate(assessment.regions, start=1):
         if (region.origin == "drawn") != (region.suggested is None):
             raise DataError(
@@ -192,9 +193,7 @@ def crosses_itself(points: Float64[np.ndarray, "points 2"]) -> bool:
         return False
     # sides on one line straddle each other always: they meet where their boxes do
     low, high = np.minimum(start, end), np.maximum(start, end)
-    overlap = (
-        (low[:, None] <= high[None, :]) & (low[None, :] <= high[:, None])
-    ).all(axis=2)
+    overlap = ((low[:, None] <= high[None, :]) & (low[None, :] <= high[:, None])).all(axis=2)
     return bool((meet & overlap).any())
 
 
@@ -299,7 +298,8 @@ def assessment_from_json(content: Any, where: str) -> Assessment:
 def _region_from_json(content: Any, where: str) -> MarkedRegion:
     if not isinstance(content, Mapping):
         raise DataError(f"{where}: not a region")
-    origin, suggested = content.get("origin"), content.get("suggested")
+    suggested = content.get("suggested")
+    origin: Any = content.get("origin")
     if origin not in get_args(Origin):
         raise DataError(f"{where}: origin {origin!r}; it can be {', '.join(get_args(Origin))}")
     if suggested is not None:

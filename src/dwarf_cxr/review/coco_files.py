@@ -5,7 +5,7 @@ has `kind`, `annotator`, `origin` and `shape` (box, polygon or mask). A box also
 a polygon, since COCO's tools make masks of segmentations alone. There are no patient ids.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,15 @@ from dwarf_cxr.review.annotation import (
 from dwarf_cxr.review.folder import Review
 from dwarf_cxr.review.ledger import Ledger
 
-_LABEL: Mapping[Verdict, int] = {"present": 1, "absent": 0}
+_LABEL: Mapping[Verdict | None, int] = {"present": 1, "absent": 0}
 
 
 def export_coco(review: Review, decided: Mapping[tuple[int, Finding], Decision], out: Path) -> int:
     """Write the assessed films of a review; how many regions that is."""
     data, findings = review.data, review.settings.findings
     category = {finding: number for number, finding in enumerate(findings, start=1)}
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, film in enumerate(sorted({film for film, _ in decided}), start=1):
         width, height = review.frame(film)
         its = {name: decided[film, name] for name in findings if (film, name) in decided}
@@ -132,9 +133,7 @@ def import_coco(review: Review, ledger: Ledger, file: Path, reader: str) -> Impo
             for name, one in edits.items()
         }
         key = f"import-{state.version}-{film}"
-        after = ledger.edit(
-            film, reader, edits, version=state.version, key=key, action="import"
-        )
+        after = ledger.edit(film, reader, edits, version=state.version, key=key, action="import")
         if after.version != state.version:
             films += 1
             findings += len(edits)
@@ -154,8 +153,7 @@ def _read(
     findings = review.settings.findings
     finding_of: dict[Any, Finding] = {}
     for category in parts["categories"]:
-        written = str(category.get("name", "")).strip()
-        name = written if written in findings else SYNONYMS.get(written, written)
+        name = _finding_name(category.get("name", ""), findings)
         if name in findings:
             finding_of[_hashable(category.get("id"))] = name
     film_of, frame_of = _films(parts["images"], review, file, faults)
@@ -166,7 +164,7 @@ def _read(
         if film is None or not isinstance(labels, Mapping):
             continue
         for written, label in labels.items():
-            name = written if written in findings else SYNONYMS.get(written, written)
+            name = _finding_name(written, findings)
             if name in findings and label in (0, 1):
                 verdict: Verdict = "present" if label else "absent"
                 cases[film, name] = Assessment(verdict)
@@ -186,8 +184,7 @@ def _read(
             continue
         try:
             shapes = [
-                scale(shape, frame_of[film], review.frame(film))
-                for shape in _shapes(entry, where)
+                scale(shape, frame_of[film], review.frame(film)) for shape in _shapes(entry, where)
             ]
         except DataError as fault:
             faults.append(str(fault))
@@ -241,6 +238,12 @@ def _films(
             f"{file}: {len(unknown)} images are not in {data.folder}: {listed(unknown)}; drop them"
         )
     return film_of, frame_of
+
+
+def _finding_name(written: Any, findings: Sequence[Finding]) -> Finding:
+    """The review's spelling where the file's is a known synonym."""
+    plain = str(written).strip()
+    return plain if plain in findings else SYNONYMS.get(plain, plain)
 
 
 def _hashable(written: Any) -> Any:

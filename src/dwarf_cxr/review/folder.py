@@ -1,9 +1,9 @@
 """A REVIEW folder: which data is reviewed, by whom, in which order; never inside DATA.
 
-    review.json     this file's `Settings`
-    review.db       what readers said, every change of it (`ledger.py`)
-    secret          signs the private links (`web/links.py`)
-    suggestions/    what the model says (`suggestions.py`)
+review.json     this file's `Settings`
+review.db       what readers said, every change of it (`ledger.py`)
+secret          signs the private links (`web/links.py`)
+suggestions/    what the model says (`suggestions.py`)
 """
 
 import dataclasses
@@ -156,9 +156,7 @@ def open_review(folder: Path) -> Review:
     return Review(folder, settings, data, open_suggestions(folder, data))
 
 
-def order_of(
-    order: str, data: PreparedData, suggestions: Suggestions | None
-) -> tuple[int, ...]:
+def order_of(order: str, data: PreparedData, suggestions: Suggestions | None) -> tuple[int, ...]:
     """The films in the order asked for.
 
     Raises:
@@ -192,9 +190,7 @@ def add_readers(folder: Path, names: Sequence[str]) -> None:
         known = (*settings.readers, settings.adjudicator)
         new = tuple(name for name in names if name not in known)
         if new:
-            write_settings(
-                folder, dataclasses.replace(settings, readers=(*settings.readers, *new))
-            )
+            write_settings(folder, dataclasses.replace(settings, readers=(*settings.readers, *new)))
 
 
 def check_names(names: Sequence[str]) -> None:

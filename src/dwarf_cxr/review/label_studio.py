@@ -35,7 +35,7 @@ def export_label_studio(
     The interface is `out` with the ending .xml; the tasks' images are file names, to be completed
     by where Label Studio finds them.
     """
-    tasks = []
+    tasks: list[dict[str, Any]] = []
     regions = 0
     for film in sorted({film for film, _ in decided}):
         frame = review.frame(film)
@@ -64,9 +64,7 @@ def export_label_studio(
                     IMAGE: Path(review.data.sources[film]).name,
                     "image_id": review.data.image_ids[film],
                 },
-                "annotations": [
-                    {"id": len(tasks) + 1, "was_cancelled": False, "result": numbered}
-                ],
+                "annotations": [{"id": len(tasks) + 1, "was_cancelled": False, "result": numbered}],
                 "predictions": [],
             }
         )

@@ -29,7 +29,7 @@ from dwarf_cxr.review.history import Action, Reach, reach
 from dwarf_cxr.web.store import Migration, open_database, reading, writing
 
 
-class Stale(DwarfError):
+class StaleError(DwarfError):
     """A change made from a page that does not know the newest state."""
 
 
@@ -63,9 +63,7 @@ def _first_tables(connection: Connection) -> None:
         "action TEXT NOT NULL, target INTEGER, key TEXT NOT NULL, suggestions_shown BOOLEAN, "
         "verdict TEXT, before TEXT NOT NULL, after TEXT NOT NULL, UNIQUE (reader, key, finding))"
     )
-    connection.exec_driver_sql(
-        "CREATE INDEX change_by_case ON change (reader, film, finding, id)"
-    )
+    connection.exec_driver_sql("CREATE INDEX change_by_case ON change (reader, film, finding, id)")
     for event in ("UPDATE", "DELETE"):
         connection.exec_driver_sql(
             f"CREATE TRIGGER change_is_kept_on_{event.lower()} BEFORE {event} ON change "
@@ -116,7 +114,7 @@ class Ledger:
         """Replace the assessments of some findings, in one step; unchanged ones leave no row.
 
         Raises:
-            Stale: the film has a newer step of this reader than `version`.
+            StaleError: the film has a newer step of this reader than `version`.
         """
         with writing(self._engine) as session:
             before = _begin(session, film, reader, version, key)
@@ -134,7 +132,7 @@ class Ledger:
         """Take the reader's last step on the film back; without one nothing happens.
 
         Raises:
-            Stale: as `edit`.
+            StaleError: as `edit`.
         """
         return self._turn(film, reader, "undo", version, key)
 
@@ -142,27 +140,25 @@ class Ledger:
         """Do again what was undone last, unless something was changed since.
 
         Raises:
-            Stale: as `edit`.
+            StaleError: as `edit`.
         """
         return self._turn(film, reader, "redo", version, key)
 
-    def _turn(
-        self, film: int, reader: str, action: Action, version: int, key: str
-    ) -> FilmState:
+    def _turn(self, film: int, reader: str, action: Action, version: int, key: str) -> FilmState:
         with writing(self._engine) as session:
             before = _begin(session, film, reader, version, key)
             if before is None:
                 return _state(session, film, reader)
-            open_steps = (
-                before.reach.undoable if action == "undo" else before.reach.redoable
-            )
+            open_steps = before.reach.undoable if action == "undo" else before.reach.redoable
             if not open_steps:
                 return before
             rows = session.exec(
                 select(Change).where(col(Change.step) == open_steps[-1]).order_by(col(Change.id))
             ).all()
             turned = {
-                row.finding: (row.after, row.before) if action == "undo" else (row.before, row.after)
+                row.finding: (row.after, row.before)
+                if action == "undo"
+                else (row.before, row.after)
                 for row in rows
             }
             changed = {
@@ -200,7 +196,7 @@ class Ledger:
                 ),
                 {"reader": reader},
             )
-            return {film: count for film, count in rows}
+            return {row[0]: row[1] for row in rows}
 
     def readers(self) -> tuple[str, ...]:
         """All who have said anything, in the order of their first word."""
@@ -216,9 +212,7 @@ class Ledger:
             yield from session.exec(select(Change).order_by(col(Change.id)))
 
 
-def _begin(
-    session: Session, film: int, reader: str, version: int, key: str
-) -> FilmState | None:
+def _begin(session: Session, film: int, reader: str, version: int, key: str) -> FilmState | None:
     """The state to be changed; None when the change with this key was done before."""
     known = session.exec(
         select(Change.id).where(col(Change.reader) == reader, col(Change.key) == key).limit(1)
@@ -227,7 +221,7 @@ def _begin(
         return None
     state = _state(session, film, reader)
     if state.version != version:
-        raise Stale(
+        raise StaleError(
             "This film was changed in another tab or window since this page was loaded. Nothing "
             "was overwritten: the newer state is shown now, and your last change was not saved."
         )

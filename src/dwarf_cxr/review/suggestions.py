@@ -104,9 +104,7 @@ class Suggestions:
         return _read_part(_part_file(self.folder, film // PART))
 
 
-def outlines(
-    map_: Float[np.ndarray, "h w"], threshold: float, frame: Frame
-) -> tuple[Polygon, ...]:
+def outlines(map_: Float[np.ndarray, "h w"], threshold: float, frame: Frame) -> tuple[Polygon, ...]:
     """The connected parts of a map that reach `threshold`, as outlines in pixels of the film.
 
     The map is read as everywhere: it covers the film, and is linear between the centres of its
@@ -121,7 +119,8 @@ def outlines(
     lines = contour_generator(
         axis * frame[0], axis * frame[1], field, fill_type=FillType.OuterOffset
     )
-    rings, offsets = lines.filled(float(np.nextafter(threshold, -1.0)), 2.0)
+    filled: Any = lines.filled(float(np.nextafter(threshold, -1.0)), 2.0)
+    rings, offsets = filled
     parts = []
     for points, offset in zip(rings, offsets, strict=True):
         outer = np.clip(points[: int(offset[1]) - 1], 0.0, frame)  # the last repeats the first
@@ -195,7 +194,7 @@ def suggest(
         films = np.arange(number * PART, min(count, (number + 1) * PART))
         content = _answers(model, data, films, known)
         with atomic_path(file) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, **content)
+            np.savez(stream, allow_pickle=False, **content)
     return _with_scores(folder, about, count)
 
 

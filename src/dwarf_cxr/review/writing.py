@@ -48,9 +48,7 @@ class Written:
     changed_labels: int
 
 
-def decisions(
-    review: Review, ledger: Ledger, reader: str | None = None
-) -> dict[Case, Decision]:
+def decisions(review: Review, ledger: Ledger, reader: str | None = None) -> dict[Case, Decision]:
     """What stands for every finding of a film that was assessed.
 
     Args:
