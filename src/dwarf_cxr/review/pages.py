@@ -56,9 +56,9 @@ def _router(review: Review, ledger: Ledger, links: Links) -> APIRouter:
         visitor = request.state.visitor
         if visitor is not None and visitor.role == "owner":
             content = desk.overview(links)
-            return pages.render(request, "review-overview.html.j2", content)
+            return pages.render(request, "review/overview.html.j2", content)
         reader = visitor_of(request, "reader").name
-        return pages.render(request, "review-queue.html.j2", desk.queue(reader, page))
+        return pages.render(request, "review/queue.html.j2", desk.queue(reader, page))
 
     @router.get("/next")
     def following(request: Request) -> Response:
@@ -69,7 +69,7 @@ def _router(review: Review, ledger: Ledger, links: Links) -> APIRouter:
     def film(request: Request, number: int) -> Response:
         reader = visitor_of(request, "reader").name
         index = desk.index(number)
-        return pages.render(request, "review-film.html.j2", desk.film(reader, index))
+        return pages.render(request, "review/film.html.j2", desk.film(reader, index))
 
     @router.get("/films/{number}/film.png")
     def picture(request: Request, number: int) -> Response:
