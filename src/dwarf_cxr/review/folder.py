@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from dwarf_cxr.data.rows import doubles, listed
 from dwarf_cxr.data.store import DATASET_FILE, PreparedData
 from dwarf_cxr.errors import ConfigError, DataError
@@ -26,7 +24,7 @@ from dwarf_cxr.review.queue import (
     listed_order,
     uncertainty,
 )
-from dwarf_cxr.review.suggestions import Suggestions, open_suggestions, suggest
+from dwarf_cxr.review.suggestions import Suggestions, as_tuple, open_suggestions, suggest
 
 FORMAT = "dwarf-review-1"
 SETTINGS_FILE = "review.json"
@@ -224,16 +222,9 @@ def read_settings(folder: Path) -> Settings:
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise DataError(f"{file}: not of the format {FORMAT}; restore it")
     try:
-        settings = Settings(**content)
-        films = np.asarray(settings.films, dtype=np.int64).tolist()
-    except (TypeError, ValueError) as fault:
+        return Settings(**{name: as_tuple(value) for name, value in content.items()})
+    except TypeError as fault:
         raise DataError(f"{file}: damaged ({fault}); restore it") from None
-    return dataclasses.replace(
-        settings,
-        findings=tuple(settings.findings),
-        readers=tuple(settings.readers),
-        films=tuple(films),
-    )
 
 
 def write_settings(folder: Path, settings: Settings) -> None:

@@ -61,7 +61,7 @@ def _first_tables(connection: Connection) -> None:
         "CREATE TABLE change (id INTEGER PRIMARY KEY AUTOINCREMENT, step INTEGER NOT NULL, "
         "film INTEGER NOT NULL, finding TEXT NOT NULL, reader TEXT NOT NULL, at TEXT NOT NULL, "
         "action TEXT NOT NULL, target INTEGER, key TEXT NOT NULL, suggestions_shown BOOLEAN, "
-        "verdict TEXT, before TEXT NOT NULL, after TEXT NOT NULL, UNIQUE (reader, key, finding))"
+        "verdict TEXT, before TEXT NOT NULL, after TEXT NOT NULL, UNIQUE (reader, film, key, finding))"
     )
     connection.exec_driver_sql("CREATE INDEX change_by_case ON change (reader, film, finding, id)")
     for event in ("UPDATE", "DELETE"):
@@ -215,7 +215,9 @@ class Ledger:
 def _begin(session: Session, film: int, reader: str, version: int, key: str) -> FilmState | None:
     """The state to be changed; None when the change with this key was done before."""
     known = session.exec(
-        select(Change.id).where(col(Change.reader) == reader, col(Change.key) == key).limit(1)
+        select(Change.id)
+        .where(col(Change.reader) == reader, col(Change.film) == film, col(Change.key) == key)
+        .limit(1)
     ).first()
     if known is not None:
         return None

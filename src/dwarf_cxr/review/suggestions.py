@@ -276,12 +276,11 @@ def _read_about(folder: Path) -> About | None:
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         return None
     try:
-        about = About(**content)
+        return About(**{name: as_tuple(value) for name, value in content.items()})
     except TypeError:
         return None
-    return dataclasses.replace(
-        about,
-        findings=tuple(about.findings),
-        thresholds=tuple(about.thresholds),
-        map_thresholds=tuple(about.map_thresholds),
-    )
+
+
+def as_tuple(value: Any) -> Any:
+    """What JSON made a list of a tuple, as a tuple again."""
+    return tuple(value) if isinstance(value, list) else value

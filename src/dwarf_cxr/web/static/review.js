@@ -71,7 +71,10 @@ function take(state) {
   findings = state.findings;
   canUndo = state.can_undo;
   canRedo = state.can_redo;
-  if (busy && touched >= 0 && started) current = touched; // show what an undo changed
+  if (busy && touched >= 0 && touched !== current && started) {
+    current = touched; // show what an undo changed
+    showMap();
+  }
   busy = false;
   if (chosen && chosen.region >= (findings[current].regions.length)) chosen = null;
   render();
@@ -317,6 +320,8 @@ const selectTool = {
       reshape(shape);
     } else if (!going && kind !== "corner") {
       choose(current, under(point));
+    } else if (!going && this.drag.shape !== chosenShape()) {
+      chosen = { ...chosen, corner: undefined }; // a corner that was not pulled out of the side
     }
     this.drag = null;
     render();
@@ -479,7 +484,8 @@ const guarded = (tool) => ({
   cancel: () => tool.cancel(),
 });
 
-function setTool(name) {
+/* With `focus`, the keys that follow are the film's and not a button's. */
+function setTool(name, focus = false) {
   stopDrawing();
   toolName = name;
   cross = null;
@@ -488,6 +494,7 @@ function setTool(name) {
     button.setAttribute("aria-pressed", button.dataset.tool === name);
   }
   $("film").style.cursor = name === "select" ? "grab" : "crosshair";
+  if (focus) $("film").focus({ preventScroll: true });
   render();
 }
 
@@ -601,8 +608,8 @@ const KEYS = {
   a: () => { const group = keyGroup(); group ? accept(group) : say("Nothing is suggested."); },
   x: () => { const group = keyGroup(); group ? reject(group) : say("Nothing is suggested."); },
   r: restAbsent, z: () => turn("undo"), y: () => turn("redo"),
-  v: () => setTool("select"), b: () => setTool("box"), g: () => setTool("polygon"),
-  m: () => setTool("brush"), e: () => setTool("eraser"),
+  v: () => setTool("select", true), b: () => setTool("box", true), g: () => setTool("polygon", true),
+  m: () => setTool("brush", true), e: () => setTool("eraser", true),
   "{": () => resizeBrush(0.8), "}": () => resizeBrush(1.25),
   q: chooseNext, t: chooseCorner, h: () => setHidden(!hidden),
   delete: remove, backspace: remove,
@@ -953,7 +960,7 @@ $("close-polygon").addEventListener("click", closePolygon);
 $("cancel").addEventListener("click", stopDrawing);
 $("draw-tools").addEventListener("click", (event) => {
   const name = event.target.closest("[data-tool]")?.dataset.tool;
-  if (name) setTool(name);
+  if (name) setTool(name, true);
 });
 $("film").addEventListener("dblclick", closePolygon);
 $("film").addEventListener("pointerleave", () => {
