@@ -61,7 +61,8 @@ def _first_tables(connection: Connection) -> None:
         "CREATE TABLE change (id INTEGER PRIMARY KEY AUTOINCREMENT, step INTEGER NOT NULL, "
         "film INTEGER NOT NULL, finding TEXT NOT NULL, reader TEXT NOT NULL, at TEXT NOT NULL, "
         "action TEXT NOT NULL, target INTEGER, key TEXT NOT NULL, suggestions_shown BOOLEAN, "
-        "verdict TEXT, before TEXT NOT NULL, after TEXT NOT NULL, UNIQUE (reader, film, key, finding))"
+        "verdict TEXT, before TEXT NOT NULL, after TEXT NOT NULL, "
+        "UNIQUE (reader, film, key, finding))"
     )
     connection.exec_driver_sql("CREATE INDEX change_by_case ON change (reader, film, finding, id)")
     for event in ("UPDATE", "DELETE"):

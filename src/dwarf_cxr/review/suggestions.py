@@ -215,7 +215,7 @@ def _answers(
 ) -> dict[str, np.ndarray]:
     from dwarf_cxr.detection.detections import Detector
 
-    pixels = np.asarray(data.pixels[films[0] : films[-1] + 1])
+    pixels = np.array(data.pixels[films[0] : films[-1] + 1])
     if data.size != model.image_size:
         pixels = np.stack([resize(one, model.image_size) for one in pixels])
     outputs = model.predict(pixels, findings)
