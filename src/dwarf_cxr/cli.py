@@ -29,6 +29,11 @@ app.add_typer(export_app, name="export")
 weights_app = typer.Typer(help="Take over weights of other projects.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
 app.add_typer(study_app, name="study")
+review_app = typer.Typer(
+    help="Clinicians judge films in a browser, mark regions, and give the data back.",
+    no_args_is_help=True,
+)
+app.add_typer(review_app, name="review")
 
 
 MOST_NOTES = 40
@@ -117,6 +122,13 @@ class Regions(enum.StrEnum):
     BOTH = "both"
 
 
+class RegionFormat(enum.StrEnum):
+    """What `dwarf review export` writes."""
+
+    COCO = "coco"
+    LABEL_STUDIO = "label-studio"
+
+
 FindingsOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--findings", help="Comma-separated names, in the order wanted.", metavar="A,B"),
@@ -147,6 +159,20 @@ PromptsOption = Annotated[
 DicomFilms = Annotated[list[Path], typer.Argument(metavar="IMAGE.dcm", help="DICOM films.")]
 DicomOut = Annotated[
     Path, typer.Option(help="The folder to write; each film gets a folder of its own in it.")
+]
+
+ReviewArgument = Annotated[
+    Path, typer.Argument(metavar="REVIEW", help="A folder that `review serve` began.")
+]
+HostOption = Annotated[str, typer.Option(help="The address to be bound to.")]
+PortOption = Annotated[int, typer.Option(help="The port.")]
+AllowHostOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--allow-host", help="A name that readers open the pages under; repeatable."),
+]
+ReaderOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="Whose word alone counts; else readers who agree, or the adjudicator."),
 ]
 
 
@@ -783,6 +809,139 @@ def reproduce(
             report=report,
         )
     typer.echo(shown)
+
+
+@review_app.command("serve")
+def review_serve(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A DATA folder; only read.")],
+    run: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A RUN, or a bare model folder, whose answers are suggestions."),
+    ] = None,
+    review: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="The REVIEW folder; by default DATA-review, beside DATA."),
+    ] = None,
+    readers: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Comma-separated names of the readers.", metavar="A,B"),
+    ] = None,
+    adjudicator: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Who decides where readers disagree."),
+    ] = None,
+    order: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="uncertainty (with a run the default), disagreement (of the run with the "
+            "labels), data, or a file with an image id a line.",
+            metavar="ORDER",
+        ),
+    ] = None,
+    findings: FindingsOption = None,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8000,
+    allow_host: AllowHostOption = None,
+) -> None:
+    """Serve pages on which readers judge and mark the films of DATA, finding by finding.
+
+    Prints a private link for each reader. Everything is saved at once in the REVIEW folder; called
+    again, the review goes on.
+    """
+    from dwarf_cxr.review.command import serve_review
+
+    serve_review(
+        data,
+        run=run,
+        review=review,
+        readers=_names(readers),
+        adjudicator=adjudicator,
+        order=order,
+        findings=_names(findings),
+        host=host,
+        port=port,
+        names=allow_host or [],
+        say=typer.echo,
+    )
+
+
+@review_app.command("invite")
+def review_invite(
+    review: ReviewArgument,
+    readers: Annotated[list[str], typer.Argument(metavar="READER", help="Names.")],
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8000,
+    allow_host: AllowHostOption = None,
+) -> None:
+    """Print a private link for each reader, for a server at the host and port."""
+    from dwarf_cxr.review.command import invite
+
+    for name, link in invite(review, readers, host=host, port=port, names=allow_host or []):
+        typer.echo(f"{name}: {link}")
+
+
+@review_app.command("status")
+def review_status(review: ReviewArgument) -> None:
+    """Say how far the readers are, and how well they agree (kappa, IoU)."""
+    from dwarf_cxr.review.command import status
+
+    typer.echo("\n".join(status(review)))
+
+
+@review_app.command("backup")
+def review_backup(
+    review: ReviewArgument,
+    out: Annotated[Path, typer.Option(help="The new file to write.")],
+) -> None:
+    """Copy what the readers said into one file, also while the pages are served."""
+    from dwarf_cxr.review.command import back_up
+
+    typer.echo(str(back_up(review, out)))
+
+
+@review_app.command("write")
+def review_write(
+    review: ReviewArgument,
+    out: Annotated[Path, typer.Option(help="The new DATA folder to write.")],
+    reader: ReaderOption = None,
+) -> None:
+    """Write DATA anew with the labels and regions of the review, for `train` to take up."""
+    from dwarf_cxr.review.command import write_review
+
+    done = write_review(review, out, reader)
+    typer.echo(
+        f"{out}: {done.films} films assessed: {done.present} findings present, {done.absent} "
+        f"absent, {done.unsure} unsure, {done.undecided} undecided; {done.regions} regions, "
+        f"{done.changed_labels} labels changed"
+    )
+    typer.echo(f"next: dwarf train METHOD --data {out} --out RUN")
+
+
+@review_app.command("export")
+def review_export(
+    review: ReviewArgument,
+    out: Annotated[Path, typer.Option(help="The file to write.")],
+    form: Annotated[
+        RegionFormat, typer.Option("--format", help="Of the file.")
+    ] = RegionFormat.COCO,
+    reader: ReaderOption = None,
+) -> None:
+    """Write regions and labels for other programs."""
+    from dwarf_cxr.review.command import export
+
+    typer.echo(f"{out}: {export(review, form.value, out, reader)} regions")
+
+
+@review_app.command("import")
+def review_import(
+    review: ReviewArgument,
+    file: Annotated[Path, typer.Argument(metavar="FILE.json", help="A COCO file.")],
+    reader: Annotated[str, typer.Option(help="Whose words they are.")],
+) -> None:
+    """Enter the regions and labels of a COCO file as the words of a reader."""
+    from dwarf_cxr.review.command import import_regions
+
+    typer.echo("\n".join(import_regions(review, file, reader)))
 
 
 @app.command()

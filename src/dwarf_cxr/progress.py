@@ -24,7 +24,15 @@ Count = Callable[[int, int], None]
 PLAIN_SECONDS = 30
 """A log gets a step's line at most this often; epochs and estimates always."""
 
-TICKS = ("training epoch", "scoring ", "predicting ", "drawing ", "preparing ", "teaching ")
+TICKS = (
+    "training epoch",
+    "scoring ",
+    "predicting ",
+    "drawing ",
+    "preparing ",
+    "teaching ",
+    "suggesting ",
+)
 """Words of lines that only say how far the work is, as the bar does."""
 
 

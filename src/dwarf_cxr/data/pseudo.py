@@ -86,7 +86,7 @@ def write_with_pseudo(
     pixels = pixels_file(data.size)
     (folder / DATASET_FILE).unlink(missing_ok=True)
     write_bytes(folder / IMAGES_FILE, (data.folder / IMAGES_FILE).read_bytes())
-    _link(data.folder / pixels, folder / pixels)
+    link_file(data.folder / pixels, folder / pixels)
     _write_regions(data.folder / REGIONS_FILE, folder / REGIONS_FILE, regions)
     hashes = {
         IMAGES_FILE: dataset["sha256"][IMAGES_FILE],
@@ -104,7 +104,7 @@ def write_with_pseudo(
     write_json(folder / DATASET_FILE, dataset)
 
 
-def _link(source: Path, target: Path) -> None:
+def link_file(source: Path, target: Path) -> None:
     """`source`'s content under another name: a prepared file is replaced, never written to."""
     target.unlink(missing_ok=True)
     try:
@@ -116,9 +116,9 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _write_regions(source: Path, target: Path, regions: Sequence[PseudoRegion]) -> None:
-    image_ids = [image["id"] for image in _entries(source, "images")]
-    category = {one["name"]: one["id"] for one in _entries(source, "categories")}
-    last = max((annotation["id"] for annotation in _entries(source, "annotations")), default=0)
+    image_ids = [image["id"] for image in entries(source, "images")]
+    category = {one["name"]: one["id"] for one in entries(source, "categories")}
+    last = max((annotation["id"] for annotation in entries(source, "annotations")), default=0)
     added = (
         {
             "id": number,
@@ -132,22 +132,23 @@ def _write_regions(source: Path, target: Path, regions: Sequence[PseudoRegion]) 
         for number, region in enumerate(regions, start=last + 1)
     )
     parts: dict[str, Any] = {
-        "info": dict(_part(source, "info")),
-        "images": _entries(source, "images"),
-        "annotations": itertools.chain(_entries(source, "annotations"), added),
-        "categories": list(_entries(source, "categories")),
+        "info": dict(part_of(source, "info")),
+        "images": entries(source, "images"),
+        "annotations": itertools.chain(entries(source, "annotations"), added),
+        "categories": list(entries(source, "categories")),
     }
     write_json_object(target, parts)
 
 
-def _entries(path: Path, name: str) -> Iterator[dict[str, Any]]:
+def entries(path: Path, name: str) -> Iterator[dict[str, Any]]:
     """The entries of a list of regions.json, one at a time."""
     for key, part in read_json_object(path):
         if key == name:
             yield from part
 
 
-def _part(path: Path, name: str) -> Any:
+def part_of(path: Path, name: str) -> Any:
+    """A part of regions.json that is no list; an empty object where it is not there."""
     return next((part for key, part in read_json_object(path) if key == name), {})
 
 

@@ -1,0 +1,117 @@
+"""What two readers agree on, and what stands for all who read a film."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from dwarf_cxr.data.geometry import Frame, rasterise
+from dwarf_cxr.data.records import Shape
+from dwarf_cxr.review.annotation import NOTHING, Assessment, MarkedRegion, Verdict
+
+AGREEING_IOU = 0.5
+"""Regions of two readers that overlap less call for a third opinion."""
+
+
+def overlap(one: Sequence[Shape], other: Sequence[Shape], frame: Frame) -> float | None:
+    """The IoU of two unions of shapes, in pixels of the film; None when both are empty."""
+    if not one and not other:
+        return None
+    first, second = rasterise(one, frame), rasterise(other, frame)
+    either = int((first | second).sum())
+    return None if either == 0 else int((first & second).sum()) / either
+
+
+def cohen_kappa(pairs: Sequence[tuple[Verdict, Verdict]]) -> float | None:
+    """Cohen's kappa (Educational and Psychological Measurement 20, 1960) of two readers' verdicts.
+
+    None without a pair, or where chance alone agrees always, as when both say the same of all.
+    """
+    if not pairs:
+        return None
+    total = len(pairs)
+    observed = sum(one == other for one, other in pairs) / total
+    expected = sum(
+        sum(one == verdict for one, _ in pairs) * sum(other == verdict for _, other in pairs)
+        for verdict in get_args(Verdict)
+    ) / (total * total)
+    return None if expected == 1 else (observed - expected) / (1 - expected)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Why two readers' words on a finding call for a third."""
+
+    verdicts: bool
+    """They differ in whether it is there."""
+    iou: float | None
+    """Of their regions, where both call it present and either marked one."""
+
+    @property
+    def matters(self) -> bool:
+        """Whether it does call for a third opinion."""
+        return self.verdicts or (self.iou is not None and self.iou < AGREEING_IOU)
+
+
+def difference(one: Assessment, other: Assessment, frame: Frame) -> Difference | None:
+    """How two assessments differ; None while either has no verdict."""
+    if one.verdict is None or other.verdict is None:
+        return None
+    if one.verdict != other.verdict:
+        return Difference(verdicts=True, iou=None)
+    are_present = one.verdict == "present"
+    return Difference(
+        verdicts=False, iou=overlap(one.shapes, other.shapes, frame) if are_present else None
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What stands for all readers of a finding in a film; `verdict` None where they disagree."""
+
+    verdict: Verdict | None
+    regions: tuple[tuple[str, MarkedRegion], ...]
+    """Each with the reader who marked it."""
+    readers: tuple[str, ...]
+    """Whose word it is."""
+    rejected: tuple[MarkedRegion, ...] = ()
+    """Suggestions that those readers refused."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether readers disagree and nobody decided."""
+        return self.verdict is None
+
+
+def decide(
+    said: Mapping[str, Assessment], readers: Sequence[str], adjudicator: str | None
+) -> Decision | None:
+    """What stands for all; None where nobody gave a verdict.
+
+    The adjudicator's word, once given, is the last. Otherwise readers who agree are taken
+    together: the verdict they share, and the regions of all of them. Where they do not agree it is
+    open.
+    """
+    third = said.get(adjudicator, NOTHING) if adjudicator is not None else NOTHING
+    if adjudicator is not None and third.verdict is not None:
+        return _of({adjudicator: third})
+    given = {name: said[name] for name in readers if name in said}
+    given = {name: one for name, one in given.items() if one.verdict is not None}
+    if not given:
+        return None
+    if len({one.verdict for one in given.values()}) > 1:
+        return Decision(None, (), tuple(given))
+    return _of(given)
+
+
+def _of(given: Mapping[str, Assessment]) -> Decision:
+    return Decision(
+        next(iter(given.values())).verdict,
+        tuple((name, region) for name, one in given.items() for region in one.counting),
+        tuple(given),
+        tuple(
+            region
+            for one in given.values()
+            for region in one.regions
+            if region.origin == "rejected"
+        ),
+    )

@@ -1,0 +1,156 @@
+"""What the `dwarf review` commands do."""
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from dwarf_cxr.errors import ConfigError
+from dwarf_cxr.progress import shown_progress
+from dwarf_cxr.review.coco_files import export_coco, import_coco
+from dwarf_cxr.review.folder import (
+    DATABASE_FILE,
+    Review,
+    add_readers,
+    begin,
+    check_names,
+    default_folder,
+    open_review,
+    read_settings,
+)
+from dwarf_cxr.review.label_studio import export_label_studio
+from dwarf_cxr.review.ledger import Ledger
+from dwarf_cxr.review.progress import agreement, progress
+from dwarf_cxr.review.writing import Written, decisions, write
+
+Say = Callable[[str], None]
+
+
+def serve_review(
+    data: Path,
+    *,
+    run: Path | None,
+    review: Path | None,
+    readers: Sequence[str] | None,
+    adjudicator: str | None,
+    order: str | None,
+    findings: Sequence[str] | None,
+    host: str,
+    port: int,
+    names: Sequence[str],
+    say: Say,
+) -> None:
+    """Begin or go on with a review, and serve its pages until interrupted."""
+    from dwarf_cxr.review.pages import application
+    from dwarf_cxr.web.links import Links, Visitor
+    from dwarf_cxr.web.serving import address, allowed_hosts, link, serve
+
+    hosts = allowed_hosts(host, names)
+    with shown_progress() as report:
+        opened = begin(
+            default_folder(data) if review is None else review,
+            data,
+            run=run,
+            readers=readers,
+            adjudicator=adjudicator,
+            order=order,
+            findings=findings,
+            report=report,
+        )
+    links = Links.of(opened.folder)
+    settings = opened.settings
+    say(
+        f"{opened.folder}: {len(settings.films)} films, order: {settings.order}, "
+        f"{len(settings.findings)} findings"
+    )
+    base = address(host, port, names)
+    everyone = [*settings.readers, *([settings.adjudicator] if settings.adjudicator else [])]
+    for name in everyone:
+        part = "adjudicator" if name == settings.adjudicator else "reader"
+        say(f"{part} {name}: {link(base, links, Visitor('reader', name))}")
+    with closing(Ledger(opened.database)) as ledger:
+        serve(
+            application(opened, ledger, links, hosts=hosts),
+            host=host,
+            port=port,
+            names=names,
+            say=say,
+        )
+
+
+def invite(
+    folder: Path, readers: Sequence[str], *, host: str, port: int, names: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Names and private links of readers, who are added to the review where they are new."""
+    from dwarf_cxr.web.links import Links, Visitor
+    from dwarf_cxr.web.serving import address, link
+
+    add_readers(folder, readers)
+    links, base = Links.of(folder), address(host, port, names)
+    return [(name, link(base, links, Visitor("reader", name))) for name in readers]
+
+
+def back_up(folder: Path, out: Path) -> Path:
+    """Copy what the readers said, also while the pages are served."""
+    from dwarf_cxr.web.store import backup
+
+    read_settings(folder)
+    return backup(folder / DATABASE_FILE, out)
+
+
+def write_review(folder: Path, out: Path, reader: str | None) -> Written:
+    """Write the review's data anew; see `writing.write`."""
+    review = open_review(folder)
+    with closing(_ledger(review)) as ledger:
+        return write(review, ledger, out, reader=reader)
+
+
+def export(folder: Path, form: str, out: Path, reader: str | None) -> int:
+    """Write what was assessed for other programs; how many regions that is."""
+    review = open_review(folder)
+    with closing(_ledger(review)) as ledger:
+        decided = decisions(review, ledger, reader)
+        if not decided:
+            raise ConfigError(f"{folder}: nothing has been assessed yet")
+        write_it = export_coco if form == "coco" else export_label_studio
+        return write_it(review, decided, out)
+
+
+def import_regions(folder: Path, file: Path, reader: str) -> list[str]:
+    """Enter a COCO file as the words of a reader; what to tell the user."""
+    check_names([reader])
+    review = open_review(folder)
+    with closing(_ledger(review)) as ledger:
+        done = import_coco(review, ledger, file, reader)
+    if reader != review.settings.adjudicator:
+        add_readers(folder, [reader])
+    return [
+        *done.notes,
+        f"{done.films} films, {done.findings} findings and {done.regions} regions entered as the "
+        f"words of {reader}",
+    ]
+
+
+def status(folder: Path) -> list[str]:
+    """How far the readers are, and how well they agree."""
+    review = open_review(folder)
+    with closing(_ledger(review)) as ledger:
+        lines = [
+            f"{one.reader}: {one.done} of {one.films} films done, {one.begun} begun"
+            + (" (adjudicator)" if one.reader == review.settings.adjudicator else "")
+            for one in progress(review, ledger)
+        ]
+        rows = agreement(review, ledger)
+    if rows:
+        lines.append("agreement: readers, finding, films both read, same verdict, kappa, mean IoU")
+    for row in rows:
+        kappa = "undefined" if row.kappa is None else f"{row.kappa:.2f}"
+        iou = "none" if row.mean_iou is None else f"{row.mean_iou:.2f} on {row.compared}"
+        lines.append(
+            f"  {' and '.join(row.readers)}, {row.finding}: {row.films}, {row.agreed}, {kappa}, "
+            f"{iou}"
+        )
+    return lines
+
+
+def _ledger(review: Review) -> Ledger:
+    return Ledger(review.database)

@@ -1,0 +1,465 @@
+"""The pages in a real browser: drawing, correcting, undoing, touch, a killed server."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import closing
+
+import numpy as np
+import pytest
+import yaml
+
+from dwarf_cxr.data.geometry import rasterise
+from dwarf_cxr.data.store import PreparedData
+from dwarf_cxr.review.folder import open_review
+from dwarf_cxr.review.ledger import Ledger
+from tests import tiny
+from tests.review.made import HEIGHT, SECRET_NAME, WIDTH, write_data
+
+pytestmark = pytest.mark.browser
+
+
+class Server:
+    """`dwarf review serve` in a process of its own, which can be killed and started again."""
+
+    def __init__(self, data, review, *options):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.command = [sys.executable, "-m", "dwarf_cxr.cli", "review", "serve", str(data)]
+        self.command += ["--review", str(review), "--port", str(self.port), *options]
+        self.log = review.with_name(f"{review.name}.log")
+        self.start()
+
+    def start(self):
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=os.environ)
+        for _ in range(600):
+            said = self.log.read_text()
+            self.links = dict(re.findall(r"(?:reader|adjudicator) (\w+): (http\S+)", said))
+            with socket.socket() as knock:
+                if "stop with" in said and knock.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            assert self.process.poll() is None, said
+            time.sleep(0.1)
+        raise AssertionError(self.log.read_text())
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium on this machine")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=chromium,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def serve(tmp_path):
+    servers = []
+
+    def start(data, *options):
+        servers.append(Server(data, tmp_path / "review", *options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.kill()
+
+
+class Desk:
+    """A reader at a page."""
+
+    def __init__(self, browser, server, reader, **options):
+        context = {"viewport": {"width": 1280, "height": 800}, **options}
+        self.context = browser.new_context(**context)
+        self.tab = self.context.new_page()
+        self.said, self.asked = [], []
+        self.tab.on("pageerror", lambda error: self.said.append(str(error)))
+        self.tab.on("request", lambda request: self.asked.append(request.url))
+        self.tab.goto(server.links[reader])
+
+    def open(self, number):
+        self.tab.goto(self.tab.url.split("/films")[0].rstrip("/") + f"/films/{number}")
+        self.ready()
+
+    def ready(self):
+        self.tab.wait_for_selector("main[data-ready=yes]")
+        self.saved()
+
+    def saved(self):
+        self.tab.wait_for_selector("#saving[data-state=saved]")
+
+    def place(self, x, y):
+        """Where a pixel of the film is on the page."""
+        box = self.tab.locator("#film").bounding_box()
+        scale = min(box["width"] / WIDTH, box["height"] / HEIGHT)
+        return (
+            box["x"] + box["width"] / 2 + (x - WIDTH / 2) * scale,
+            box["y"] + box["height"] / 2 + (y - HEIGHT / 2) * scale,
+        )
+
+    def tap(self, x, y):
+        self.tab.mouse.click(*self.place(x, y))
+
+    def drag(self, *points):
+        self.tab.mouse.move(*self.place(*points[0]))
+        self.tab.mouse.down()
+        for point in points[1:]:
+            self.tab.mouse.move(*self.place(*point), steps=4)
+        self.tab.mouse.up()
+
+    def press(self, *keys):
+        for key in keys:
+            self.tab.keyboard.press(key)
+
+    def close(self):
+        self.context.close()
+        assert self.said == []
+
+
+def said_of(review_folder, film, finding, reader="anna"):
+    review = open_review(review_folder)
+    with closing(Ledger(review.database)) as ledger:
+        return ledger.state(film, reader).assessments.get(finding), list(ledger.changes())
+
+
+def iou(shapes, other):
+    one, two = rasterise(shapes, (WIDTH, HEIGHT)), rasterise(other, (WIDTH, HEIGHT))
+    return (one & two).sum() / (one | two).sum()
+
+
+def polygon(*points):
+    from dwarf_cxr.data.records import Polygon
+
+    return Polygon(np.array(points, dtype=np.float64))
+
+
+def test_a_polygon_drawn_corrected_undone_redone_and_trained_on(browser, serve, tmp_path):
+    data = write_data(tmp_path / "data", films=10)
+    server = serve(data.folder, "--readers", "anna")
+    desk = Desk(browser, server, "anna")
+    desk.open(1)
+    desk.press("g")
+    corners = [(20, 20), (70, 30), (60, 90), (25, 80)]
+    for corner in corners:
+        desk.tap(*corner)
+    desk.press("Enter")
+    desk.saved()
+    # the second corner is pulled away
+    desk.press("v")
+    desk.drag((70, 30), (80, 15))
+    desk.saved()
+    moved = [(20, 20), (80, 15), (60, 90), (25, 80)]
+    words, _ = said_of(tmp_path / "review", 0, "Mass")
+    assert words.verdict == "present"
+    assert iou(words.shapes, [polygon(*moved)]) > 0.97
+    desk.press("z")
+    desk.tab.wait_for_selector("#redo:not([disabled])")
+    words, _ = said_of(tmp_path / "review", 0, "Mass")
+    assert iou(words.shapes, [polygon(*corners)]) > 0.97
+    assert iou(words.shapes, [polygon(*moved)]) < 0.9
+    desk.press("y")
+    desk.tab.wait_for_selector("#redo[disabled]")
+    desk.press("j", "2", "j", "2")  # the other findings are absent
+    desk.saved()
+    words, changes = said_of(tmp_path / "review", 0, "Mass")
+    assert [one.action for one in changes] == ["edit", "edit", "undo", "redo", "edit", "edit"]
+    desk.tab.reload()
+    desk.ready()
+    assert desk.tab.locator("#findings .mark").all_text_contents() == ["●", "–", "–"]
+    assert all(url.startswith(f"http://127.0.0.1:{server.port}/") for url in desk.asked)
+    desk.close()
+
+    from typer.testing import CliRunner
+
+    from dwarf_cxr.cli import app
+
+    new = tmp_path / "new"
+    done = CliRunner().invoke(app, ["review", "write", str(tmp_path / "review"), "--out", str(new)])
+    assert done.exit_code == 0, done.output
+    assert "1 regions" in done.output
+    vit, bert = tiny.write_vit(tmp_path / "vit"), tiny.write_bert(tmp_path / "bert")
+    settings = [
+        f"model.image_encoder={vit}",
+        f"model.text_encoder={bert}",
+        "model.frozen_layers=1",
+        "model.width=16",
+        "model.layers=1",
+        "model.attention_heads=2",
+        "model.feedforward=24",
+        "objective.map_size=8",
+        "training.accelerator=cpu",
+    ]
+    command = ["train", "dwarf", "--data", str(new), "--out", str(tmp_path / "run")]
+    command += ["--epochs", "1", *(part for one in settings for part in ("--set", one))]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    trained_on = PreparedData.open(new)
+    assert config["data_fingerprint"] == trained_on.fingerprint != data.fingerprint
+    (region,) = trained_on.regions(0, "Mass")
+    assert (region.annotator, region.kind) == ("anna", "expert")
+    assert iou([region.shape], [polygon(*moved)]) > 0.97
+
+
+def test_everything_by_keyboard(browser, serve, tmp_path):
+    data = write_data(tmp_path / "data", films=4)
+    desk = Desk(browser, serve(data.folder, "--readers", "anna"), "anna")
+    desk.press("Enter")
+    desk.ready()
+    # film 1 has a box in the data: accepted by key, then a corner moved
+    desk.press("a")
+    desk.saved()
+    desk.press("q", "t", "ArrowLeft", "ArrowLeft", "ArrowUp")
+    desk.tab.wait_for_timeout(600)
+    desk.saved()
+    words, _ = said_of(tmp_path / "review", 0, "Mass")
+    (region,) = words.regions
+    assert region.origin == "corrected"
+    assert region.shape.x1 < 20
+    assert region.shape.y1 < 30
+    assert (region.shape.x2, region.shape.y2) == (50, 60)
+    # a box and a triangle drawn with the cross
+    desk.press("j", "b", "ArrowLeft", "Space", *["ArrowRight"] * 5, *["ArrowDown"] * 5, "Space")
+    desk.saved()
+    desk.press("g", "Space", *["ArrowRight"] * 9, "Space", *["ArrowDown"] * 9, "Space", "Enter")
+    desk.saved()
+    words, _ = said_of(tmp_path / "review", 0, "Effusion")
+    assert [type(one.shape).__name__ for one in words.regions] == ["Box", "Polygon"]
+    desk.press("v", "q", "Delete")
+    desk.saved()
+    words, _ = said_of(tmp_path / "review", 0, "Effusion")
+    assert [type(one.shape).__name__ for one in words.regions] == ["Polygon"]
+    desk.press("r")
+    desk.saved()
+    desk.press("n")
+    desk.tab.wait_for_url("**/films/2")
+    desk.ready()
+    desk.press("3", "p")
+    desk.tab.wait_for_url("**/films/1")
+    desk.ready()
+    assert desk.tab.locator("#findings .mark").all_text_contents() == ["●", "●", "–"]
+    words, _ = said_of(tmp_path / "review", 1, "Mass")
+    assert words.verdict == "unsure"
+    desk.close()
+
+
+def test_brush_and_eraser(browser, serve, tmp_path):
+    data = write_data(tmp_path / "data", films=4)
+    desk = Desk(browser, serve(data.folder, "--readers", "anna"), "anna")
+    desk.open(2)
+    desk.press("m")
+    desk.drag((20, 40), (70, 40))
+    desk.saved()
+    words, _ = said_of(tmp_path / "review", 1, "Mass")
+    (painted,) = words.shapes
+    pixels = rasterise([painted], (WIDTH, HEIGHT))
+    assert pixels[40, 22:68].all()
+    assert not pixels[50:].any()
+    assert not pixels[:30].any()
+    desk.press("e")
+    desk.drag((45, 20), (45, 60))
+    desk.saved()
+    words, changes = said_of(tmp_path / "review", 1, "Mass")
+    after = rasterise(words.shapes, (WIDTH, HEIGHT))
+    assert not after[:, 44:46].any()
+    assert after[40, 22:38].all()
+    assert not (after & ~pixels).any()
+    assert len(changes) == 2
+    desk.close()
+
+
+def test_touch(browser, serve, tmp_path):
+    data = write_data(tmp_path / "data", films=4)
+    server = serve(data.folder, "--readers", "anna")
+    desk = Desk(
+        browser,
+        server,
+        "anna",
+        viewport={"width": 800, "height": 1280},
+        has_touch=True,
+        is_mobile=True,
+    )
+    desk.open(2)
+    desk.tab.locator("[data-tool=polygon]").tap()
+    corners = [(20, 30), (70, 30), (45, 90)]
+    for corner in corners:
+        desk.tab.touchscreen.tap(*desk.place(*corner))
+    desk.tab.locator("#close-polygon").tap()
+    desk.saved()
+    words, _ = said_of(tmp_path / "review", 1, "Mass")
+    assert iou(words.shapes, [polygon(*corners)]) > 0.95
+    # an outline in one go, with a finger; two fingers zoom and draw nothing
+    desk.tab.locator("[data-finding='1']").tap()
+    client = desk.context.new_cdp_session(desk.tab)
+
+    def touch(kind, *points):
+        spots = [dict(zip(("x", "y"), desk.place(*one), strict=True)) for one in points]
+        client.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": spots})
+
+    circle = [(45 + 20 * np.cos(a), 60 + 25 * np.sin(a)) for a in np.linspace(0, 6.1, 30)]
+    touch("touchStart", circle[0])
+    for point in circle[1:]:
+        touch("touchMove", point)
+    touch("touchEnd")
+    desk.saved()
+    words, changes = said_of(tmp_path / "review", 1, "Effusion")
+    assert iou(words.shapes, [polygon(*circle)]) > 0.9
+    touch("touchStart", (30, 40))
+    touch("touchStart", (30, 40), (60, 80))
+    touch("touchMove", (20, 30), (70, 90))
+    touch("touchEnd")
+    desk.tab.wait_for_timeout(300)
+    assert len(said_of(tmp_path / "review", 1, "Effusion")[1]) == len(changes)
+    desk.close()
+
+
+def test_a_killed_server_loses_and_doubles_nothing(browser, serve, tmp_path):
+    data = write_data(tmp_path / "data", films=4)
+    server = serve(data.folder, "--readers", "anna")
+    desk = Desk(browser, server, "anna")
+    desk.open(1)
+    desk.press("1")
+    desk.saved()
+    server.kill()
+    desk.press("j", "b")
+    desk.drag((10, 10), (40, 50))
+    desk.press("j", "2")
+    desk.tab.wait_for_selector("#saving[data-state=unsaved]")
+    # the page is gone too: what it held is kept by the browser
+    server.start()
+    desk.tab.reload()
+    desk.ready()
+    assert desk.tab.locator("#findings .mark").all_text_contents() == ["●", "●", "–"]
+    _, changes = said_of(tmp_path / "review", 0, "Mass")
+    assert [(one.finding, one.verdict) for one in changes] == [
+        ("Mass", "present"),
+        ("Effusion", "present"),
+        ("Nodule", "absent"),
+    ]
+    # killed after it saved and before it could answer: the change is sent again, and is there once
+    dropped = []
+
+    def drop(route):
+        if dropped:
+            route.continue_()
+        else:
+            dropped.append(route.fetch().status)
+            route.abort()
+
+    desk.tab.route("**/changes", drop)
+    desk.press("k", "2")
+    desk.saved()
+    assert dropped == [200]
+    _, changes = said_of(tmp_path / "review", 0, "Mass")
+    assert len(changes) == 4
+    desk.close()
+
+
+def test_what_another_film_could_not_save_is_saved_later(browser, serve, tmp_path):
+    data = write_data(tmp_path / "data", films=4)
+    server = serve(data.folder, "--readers", "anna")
+    desk = Desk(browser, server, "anna")
+    desk.open(1)
+    desk.tab.route("**/films/1/changes", lambda route: route.abort())
+    desk.press("3")
+    desk.tab.wait_for_selector("#saving[data-state=unsaved]")
+    desk.press("n")
+    desk.tab.wait_for_url("**/films/2")
+    desk.ready()
+    desk.tab.unroute("**/films/1/changes")
+    desk.tab.goto(f"http://127.0.0.1:{server.port}/")
+    desk.tab.wait_for_selector("#unsaved", state="hidden")
+    words, changes = said_of(tmp_path / "review", 0, "Mass")
+    assert words.verdict == "unsure"
+    assert len(changes) == 1
+    desk.close()
+
+
+def test_two_tabs_do_not_overwrite_each_other(browser, serve, tmp_path):
+    data = write_data(tmp_path / "data", films=4)
+    desk = Desk(browser, serve(data.folder, "--readers", "anna"), "anna")
+    desk.open(1)
+    other = desk.context.new_page()
+    other.goto(desk.tab.url)
+    other.wait_for_selector("#saving[data-state=saved]")
+    desk.press("1")
+    desk.saved()
+    other.keyboard.press("2")
+    other.wait_for_selector("#message.error:not([hidden])")
+    assert "another tab" in other.locator("#message").text_content()
+    assert other.locator("input[value=present]").is_checked()
+    _, changes = said_of(tmp_path / "review", 0, "Mass")
+    assert [one.verdict for one in changes] == ["present"]
+    desk.close()
+
+
+def test_comments_are_text_and_pages_name_no_patient(browser, serve, tmp_path):
+    data = write_data(tmp_path / "data", films=4)
+    server = serve(data.folder, "--readers", "anna,ben", "--adjudicator", "carla")
+    evil = "<img src=x onerror=\"document.title='owned'\">"
+    desk = Desk(browser, server, "anna")
+    desk.open(1)
+    desk.press("1")
+    desk.tab.fill("#comment", evil)
+    desk.tab.locator("#comment").blur()
+    desk.saved()
+    desk.close()
+    ben = Desk(browser, server, "ben")
+    ben.open(1)
+    ben.press("2")
+    ben.saved()
+    ben.close()
+    carla = Desk(browser, server, "carla")
+    carla.press("Enter")
+    carla.ready()
+    assert evil in carla.tab.locator("#suggestions").text_content()
+    assert carla.tab.locator("#suggestions img").count() == 0
+    assert carla.tab.title() == "Film 1"
+    assert SECRET_NAME not in carla.tab.content()
+    assert "anna" not in carla.tab.content()
+    carla.close()
+
+
+@pytest.mark.parametrize("viewport", [(1280, 800), (1024, 768), (800, 1280)])
+def test_nothing_is_clipped_and_targets_are_large(browser, serve, tmp_path, viewport):
+    data = write_data(tmp_path / "data", films=4)
+    size = dict(zip(("width", "height"), viewport, strict=True))
+    desk = Desk(browser, serve(data.folder, "--readers", "anna"), "anna", viewport=size)
+    for number in (None, 1):
+        if number is not None:
+            desk.open(number)
+        assert desk.tab.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+        clipped = desk.tab.evaluate(
+            "[...document.querySelectorAll('button, h1, h2, h3, .choice')].filter(e => e.offsetParent"
+            " && (e.scrollWidth > e.clientWidth + 1 || e.getBoundingClientRect().right > innerWidth))"
+            ".map(e => e.textContent)"
+        )
+        assert clipped == []
+        small = desk.tab.evaluate(
+            "[...document.querySelectorAll('button, a.button, .choice')].filter(e => e.offsetParent)"
+            ".map(e => e.getBoundingClientRect()).filter(b => b.width < 40 || b.height < 40).length"
+        )
+        assert small == 0
+        unnamed = desk.tab.evaluate(
+            "[...document.querySelectorAll('button, input, textarea')].filter(e => "
+            "!(e.textContent.trim() || e.getAttribute('aria-label') || e.labels?.length)).length"
+        )
+        assert unnamed == 0
+    desk.close()

@@ -1,0 +1,150 @@
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+
+from dwarf_cxr.data.geometry import rasterise
+from dwarf_cxr.data.store import PreparedData
+from dwarf_cxr.detection.detections import Detections
+from dwarf_cxr.errors import ConfigError
+from dwarf_cxr.models.outputs import Outputs
+from dwarf_cxr.review import suggestions
+from dwarf_cxr.review.suggestions import open_suggestions, outlines, suggest
+from tests.review.made import FINDINGS, HEIGHT, SECRET_NAME, WIDTH, write_data
+from tests.tiny import card_for
+
+
+@pytest.mark.parametrize("frame", [(300, 420), (190, 90)])
+def test_outlines_are_where_the_map_on_the_film_reaches_the_threshold(frame):
+    rng = np.random.default_rng(3)
+    for _ in range(4):
+        map_ = cv2.GaussianBlur(rng.random((14, 11), dtype=np.float32), (0, 0), 1.5)
+        cut = float(np.quantile(map_, 0.75))
+        parts = outlines(map_, cut, frame)
+        found = rasterise(parts, frame)
+        large = cv2.resize(map_, frame, interpolation=cv2.INTER_LINEAR) >= cut
+        # holes are filled and specks left out, of which the oracle knows nothing
+        count, labels, sizes, _ = cv2.connectedComponentsWithStats(large.astype(np.uint8))
+        big = [n for n in range(1, count) if sizes[n, cv2.CC_STAT_AREA] > 0.002 * large.size]
+        contours = cv2.findContours(
+            np.isin(labels, big).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+        )[0]
+        filled = cv2.drawContours(np.zeros(large.shape, np.uint8), contours, -1, 1, -1) > 0
+        assert (found & filled).sum() / (found | filled).sum() > 0.93
+
+
+def test_a_map_that_reaches_everywhere_is_the_whole_film():
+    parts = outlines(np.full((4, 4), 0.5, np.float32), 0.5, (40, 30))
+    assert len(parts) == 1
+    assert rasterise(parts, (40, 30)).all()
+    assert outlines(np.zeros((4, 4), np.float32), 0.5, (40, 30)) == ()
+
+
+def test_specks_are_left_out_and_the_largest_comes_first():
+    map_ = np.zeros((64, 64), np.float32)
+    map_[4:10, 4:10] = 1
+    map_[30:60, 30:60] = 1
+    map_[2, 60] = 0.501  # its peak alone reaches .5
+    large, small = outlines(map_, 0.5, (640, 640))
+    assert large.points.mean() > small.points.mean()
+
+
+class Told:
+    """A model that is asked once per film; its answers are numbers of the film."""
+
+    def __init__(self, findings, size):
+        self.findings = findings
+        self.image_size = size
+        self.asked = 0
+        self.card = dataclasses.replace(card_for(self), map_thresholds=dict.fromkeys(findings, 0.5))
+        self.origin = None
+
+    query_context = "isolated"
+    map_domain = "unit"
+
+    def predict(self, pixels, findings=None):
+        assert pixels.shape[1:] == (self.image_size, self.image_size)
+        self.asked += len(pixels)
+        mean = pixels.reshape(len(pixels), -1).mean(axis=1) / 255
+        scores = mean[:, None] / (1 + np.arange(len(findings)))
+        maps = np.zeros((len(pixels), len(findings), 6, 6), np.float32)
+        maps[:, 0, 1:3, 2:4] = 1
+        return Outputs(scores, maps, {})
+
+
+class Boxed(Told):
+    def detect(self, pixels):
+        found = Detections(
+            np.array([[0, 0, 16, 32], [16, 16, 32, 32], [1, 1, 2, 2]], np.float32),
+            np.array([0.9, 0.6, 0.4], np.float32),
+            np.array([1, 0, 0]),
+        )
+        return [found for _ in pixels]
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_data(tmp_path / "data", films=7)
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return folder
+
+
+def use(monkeypatch, model):
+    monkeypatch.setattr("dwarf_cxr.models.checkpoint.load_model", lambda folder: model)
+    monkeypatch.setattr(suggestions, "PART", 3)
+
+
+def test_suggestions_are_computed_once_and_resumed(data, run, tmp_path, monkeypatch):
+    model = Told((FINDINGS[1], FINDINGS[0]), 32)
+    use(monkeypatch, model)
+    review = tmp_path / "review"
+    first = suggest(review, run, data, FINDINGS)
+    assert model.asked == 7
+    assert first.about.findings == (FINDINGS[0], FINDINGS[1])
+    (review / "suggestions" / "part-00001.npz").unlink()
+    assert open_suggestions(review, data) is None
+    again = suggest(review, run, data, FINDINGS)
+    assert model.asked == 10
+    assert np.array_equal(again.scores, first.scores)
+    suggest(review, run, data, FINDINGS)
+    assert model.asked == 10
+    opened = open_suggestions(review, data)
+    assert opened.score(6, "Effusion") == pytest.approx(opened.score(6, "Mass") / 2)
+    assert opened.score(6, "Nodule") is None
+    assert opened.map_of(5, "Mass")[1:3, 2:4].min() == 1
+    (outline,) = opened.regions(5, "Mass", (WIDTH, HEIGHT))
+    left, top = outline.points.min(axis=0)
+    assert (left, top) == pytest.approx((WIDTH * 2 / 6, HEIGHT / 6), abs=3)
+    assert SECRET_NAME not in "".join(map(str, (review / "suggestions").rglob("*")))
+
+
+def test_another_model_or_other_data_starts_anew(data, run, tmp_path, monkeypatch):
+    model = Told(FINDINGS, 32)
+    use(monkeypatch, model)
+    suggest(tmp_path / "review", run, data, FINDINGS)
+    (run / "model.safetensors").write_bytes(b"others")
+    suggest(tmp_path / "review", run, data, FINDINGS)
+    assert model.asked == 14
+    other = write_data(tmp_path / "other", films=5)
+    assert open_suggestions(tmp_path / "review", other) is None
+
+
+def test_a_detector_suggests_its_own_boxes(data, run, tmp_path, monkeypatch):
+    use(monkeypatch, Boxed(FINDINGS, 32))
+    told = suggest(tmp_path / "review", run, data, FINDINGS[:1])
+    (box,) = told.regions(4, "Mass", (WIDTH, HEIGHT))
+    assert (box.x1, box.y1, box.x2, box.y2) == (WIDTH / 2, HEIGHT / 2, WIDTH, HEIGHT)
+
+
+def test_a_model_of_other_findings_is_refused(data, run, tmp_path, monkeypatch):
+    use(monkeypatch, Told(("Hernia",), 32))
+    with pytest.raises(ConfigError, match="Hernia"):
+        suggest(tmp_path / "review", run, data, FINDINGS)
+    assert PreparedData.open(data.folder).fingerprint == data.fingerprint
