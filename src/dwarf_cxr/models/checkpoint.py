@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
@@ -124,7 +125,7 @@ def _read_model(config: dict[str, Any], config_file: Path, weights_file: Path) -
             f"{weights_file}: SHA-256 is {found[:12]}…, config.json says {config['sha256'][:12]}…; "
             "the file is damaged or was replaced: copy the model folder again"
         )
-    tensors = load_tensors(weights_file.read_bytes())
+    tensors = read_tensors(weights_file)
     card = config["card"]
     if card is not None:
         missing = [name for name in CARD_ARRAYS if name not in (*tensors, *NEWER_ARRAYS)]
@@ -137,6 +138,20 @@ def _read_model(config: dict[str, Any], config_file: Path, weights_file: Path) -
     if (origin := config.get("origin")) is not None:
         model.origin = Origin(**(origin | {"notes": tuple(origin["notes"])}))
     return model.eval()
+
+
+def read_tensors(file: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        CheckpointError: it is none; a pickle of that name is not opened.
+    """
+    try:
+        return load_tensors(file.read_bytes())
+    except SafetensorError as fault:
+        raise CheckpointError(
+            f"{file}: no safetensors file ({fault}); copy the folder again"
+        ) from None
 
 
 def _empty_model(kind: str | None, architecture: dict[str, Any], folder: Path) -> Model:
