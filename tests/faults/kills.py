@@ -63,7 +63,7 @@ def kill_often(
     whole = train_tiny(place, out="whole")
     run = place / "run"
     while True:
-        stood = step_of(run)
+        stood, left = step_of(run), half_written(run)
         words = command(place, *(["--resume"] if (run / "config.yaml").exists() else []))
         status = train_and_kill(words, place / "said.txt", rng, sharp=found.kills < kills)
         if status == 0:
@@ -75,7 +75,7 @@ def kill_often(
             continue
         need(status == -9, f"exit {status}: {(place / 'said.txt').read_text()}")
         found.kills += 1
-        found.in_a_save += half_written(run)
+        found.in_a_save += bool(half_written(run) - left)
         try:
             found.lost += step_of(run) < stood
         except DwarfError as fault:

@@ -35,6 +35,18 @@ BATCHES = 3
 """Steps of an epoch of the tiny data."""
 EPOCHS = 4
 
+PRELOADED = [
+    "tests.faults.runs",
+    "dwarf_cxr.training.run",
+    "dwarf_cxr.data.prepare",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+    "transformers.models.bert.modeling_bert",
+    "transformers.models.vit.modeling_vit",
+    "transformers.modeling_layers",
+]
+"""Imported by the server before it forks."""
+
 
 @functools.cache
 def encoders() -> Path:
@@ -108,12 +120,13 @@ def read_checkpoints(run: Path) -> Progress | None:
         return load_state(Path(folder) / "last", model, optimizer)
 
 
-def half_written(run: Path) -> bool:
-    """Whether a save was interrupted."""
-    if not run.exists():
-        return False
-    names = [path.name for path in run.rglob("*")]
-    return any(name.endswith((".new", ".old")) or name.startswith(".history") for name in names)
+def half_written(run: Path) -> set[tuple[str, int]]:
+    """What interrupted saves left: names and times."""
+    return {
+        (str(path), path.stat().st_mtime_ns)
+        for path in run.rglob("*")
+        if path.suffix in (".new", ".old") or path.name.startswith((".history", ".config"))
+    }
 
 
 # -- processes of their own ------------------------------------------------------------------------
@@ -136,7 +149,7 @@ def start(
             opened, renamed, removed; folders made) at which `then` is called first.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.faults.runs"])
+    context.set_forkserver_preload(PRELOADED)
     process = context.Process(target=_run, args=(words, said, at_operation, then))
     process.start()
     return process
