@@ -101,9 +101,7 @@ def missing_elements(place: Path) -> str:
     for number, keyword in enumerate(("Rows", "PixelData", "PhotometricInterpretation")):
         content = dicom.dicom_bytes(FILM, removed=[keyword])
         (place / str(number)).mkdir()
-        got = refuse_dicom(
-            place / str(number), content, names=[keyword], remedy="export it again"
-        )
+        got = refuse_dicom(place / str(number), content, names=[keyword], remedy="export it again")
     return got
 
 
@@ -142,7 +140,10 @@ def missing_codec(place: Path) -> str:
 def not_dicom(place: Path) -> str:
     """A text named .dcm."""
     return refuse_dicom(
-        place, b"patient;finding\n1;Mass\n" * 20, names=["not a PNG, JPEG or DICOM"], remedy="convert"
+        place,
+        b"patient;finding\n1;Mass\n" * 20,
+        names=["not a PNG, JPEG or DICOM"],
+        remedy="convert",
     )
 
 

@@ -86,9 +86,7 @@ def refuse_prepared(
     return refuse_again(root, out, *options, names=names, remedy=remedy)
 
 
-def refuse_again(
-    root: Path, out: Path, *options: str, names: Sequence[str], remedy: str
-) -> str:
+def refuse_again(root: Path, out: Path, *options: str, names: Sequence[str], remedy: str) -> str:
     """Have a damaged set refused, and the data of `out` left as they are."""
     command = ("data", "prepare", "csv", "--root", root, "--out", out, "--size", SIZE, *options)
     return refused(*command, names=names, remedy=remedy, untouched=out)

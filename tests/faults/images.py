@@ -14,7 +14,6 @@ from dwarf_cxr.errors import ImageError
 from tests.faults.fault import Fault, dwarf, need, shortened
 from tests.faults.films import (
     SIZE,
-    change,
     jpeg,
     noise,
     png,
@@ -111,7 +110,7 @@ def missing_file(place: Path) -> str:
 def pixel_bomb(place: Path) -> str:
     """A small PNG of more than 100 million pixels; its memory is measured."""
     bomb = png_of_one_bit(12_000, 10_000)  # fewer than Pillow itself refuses
-    need(12_000 * 10_000 > MAX_PIXELS and len(bomb) < 30_000, "the bomb is none")
+    need(MAX_PIXELS < 12_000 * 10_000 and len(bomb) < 30_000, "the bomb is none")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     got = refuse_prepared(
         place,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dwarf_cxr.data.records import Box
-from tests.faults.fault import Fault, dwarf, done, need, refused, shortened
+from tests.faults.fault import Fault, done, dwarf, need, refused, shortened
 from tests.faults.films import (
     FINDINGS,
     SIZE,
@@ -194,7 +194,9 @@ def without_positives(place: Path, finding: str, split: str) -> Path:
 
 FAULTS = (
     Fault(22, "duplicate ids", "refused, names both rows", duplicate_ids),
-    Fault(23, "one patient in two splits", "refused, names patient and splits", patient_in_two_splits),
+    Fault(
+        23, "one patient in two splits", "refused, names patient and splits", patient_in_two_splits
+    ),
     Fault(24, "one image in two splits", "refused, names both files", image_in_two_splits),
     Fault(25, "box outside the image", "clipped and reported; refused with --strict", box_outside),
     Fault(26, "x2 <= x1, NaN in a box", "refused, names the row", box_without_area),

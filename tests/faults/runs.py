@@ -22,7 +22,6 @@ import yaml
 
 from dwarf_cxr.config import load_config, prompted
 from dwarf_cxr.data.store import PreparedData
-from dwarf_cxr.errors import DwarfError
 from dwarf_cxr.models.checkpoint import load_model
 from dwarf_cxr.models.vlm import build_classifier
 from dwarf_cxr.training import loop
@@ -71,9 +70,7 @@ def command(place: Path, *more: str | Path, out: str = "run", epochs: int = EPOC
     return list(map(str, words))
 
 
-def train_tiny(
-    place: Path, *more: str | Path, out: str = "run", epochs: int = EPOCHS
-) -> Path:
+def train_tiny(place: Path, *more: str | Path, out: str = "run", epochs: int = EPOCHS) -> Path:
     """Train to the end."""
     done(*command(place, *more, out=out, epochs=epochs))
     return place / out

@@ -36,7 +36,7 @@ from tests.faults.runs import (
 )
 from tests.tiny import FINDINGS, Trap, write_data
 
-KILLS = 4
+KILLS = 10
 """Here; `make kills` does 200."""
 
 
@@ -91,7 +91,7 @@ def disk_full(place: Path) -> str:
     write_tiny(place)
     whole = train_tiny(place, out="whole")
     said = place / "said.txt"
-    # 60 operations: past the first epoch's evaluation
+    # past the first epoch's evaluation
     words, at = command(place), random.randrange(150, 400)
     status = finish(start(words, said, at_operation=at, then=fill_the_disk))
     text = said.read_text()
@@ -243,7 +243,11 @@ def wrong_weights(place: Path) -> str:
     sign(run / "model")
     return refuse_model(
         place,
-        names=[f"missing {head}", "unexpected extra", f"heads.0.weight is (3, 5), expected {shape}"],
+        names=[
+            f"missing {head}",
+            "unexpected extra",
+            f"heads.0.weight is (3, 5), expected {shape}",
+        ],
         remedy="weights do not fit",
     )
 

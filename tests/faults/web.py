@@ -18,7 +18,7 @@ def by_tests(*tests: str) -> "ByTests":
 
 
 class ByTests:
-    """Runs tests in a process of their own; the fault is met when all of them are there and pass."""
+    """Runs tests in a process of their own: met when all of them are there and pass."""
 
     def __init__(self, tests: Sequence[str]) -> None:
         self.tests = tests
@@ -52,24 +52,43 @@ def is_there(test: str) -> bool:
 
 
 FAULTS = (
-    Fault(42, "double submit", "one row", by_tests()),
+    Fault(
+        42,
+        "double submit",
+        "one row",
+        by_tests(
+            "web/test_study.py::test_double_submit_is_one_row",
+            "review/test_pages.py::test_a_double_submit_is_one_row",
+        ),
+    ),
     Fault(
         43,
         "eight readers at once",
         "none lost",
-        by_tests("web/test_store.py::test_eight_writers_that_read_first_lose_nothing"),
+        by_tests(
+            "web/test_store.py::test_eight_writers_that_read_first_lose_nothing",
+            "review/test_pages.py::test_eight_readers_at_once",
+        ),
     ),
     Fault(
         44,
         "path traversal, raw and encoded",
-        "404, nothing read",
-        by_tests("web/test_application.py::test_paths_lead_nowhere_else"),
+        "leads nowhere",
+        by_tests(
+            "web/test_application.py::test_paths_lead_nowhere_else",
+            "web/test_study.py::test_paths_lead_nowhere_else",
+            "review/test_pages.py::test_no_path_leads_out",
+        ),
     ),
     Fault(
         45,
         "missing CSRF token",
         "403, nothing written",
-        by_tests("web/test_application.py::test_change_needs_the_token_of_its_page"),
+        by_tests(
+            "web/test_application.py::test_change_needs_the_token_of_its_page",
+            "web/test_study.py::test_answer_without_the_page_s_token",
+            "review/test_pages.py::test_without_the_token_nothing_is_changed",
+        ),
     ),
     Fault(
         46,
@@ -77,10 +96,37 @@ FAULTS = (
         "413, nothing written",
         by_tests(
             "web/test_application.py::test_too_much",
-            "web/test_application.py::test_too_much_without_a_length",
+            "web/test_application.py::"
+            "test_too_much_without_a_length_is_read_no_further_than_the_limit",
+            "review/test_pages.py::test_oversize_is_refused",
         ),
     ),
-    Fault(47, "a model's name leaks", "in no response", by_tests()),
-    Fault(48, "back button, expired session", "answer kept", by_tests()),
-    Fault(49, "HTML, formulas in CSV", "escaped", by_tests()),
+    Fault(
+        47,
+        "a model's name leaks",
+        "in no byte of any response",
+        by_tests(
+            "web/test_study.py::test_no_byte_tells_whose_map_it_is",
+            "web/test_study.py::test_pictures_hold_no_more_than_pixels",
+        ),
+    ),
+    Fault(
+        48,
+        "back button, expired session",
+        "answer kept",
+        by_tests(
+            "web/test_study_browser.py::test_back_button_and_changed_answers",
+            "web/test_study.py::test_expired_session_loses_nothing",
+        ),
+    ),
+    Fault(
+        49,
+        "HTML in comments, formulas in CSV",
+        "shown as text; no cell is a formula",
+        by_tests(
+            "web/test_study.py::test_comments_are_text",
+            "review/test_pages.py::test_html_in_comments_and_names_stays_text",
+            "study/test_report.py::test_no_cell_is_a_formula",
+        ),
+    ),
 )

@@ -15,7 +15,7 @@ FOUND = Path("fuzz-found")
 
 
 def fuzz(name: str, seconds: int) -> None:
-    """Fuzz one target in this process until the time is over or an input is found; never returns."""
+    """Fuzz one target until the time is over or an input is found; ends this process."""
     import atheris
 
     with atheris.instrument_imports(include=["dwarf_cxr", "pydicom"]):

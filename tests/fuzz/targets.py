@@ -57,7 +57,11 @@ def _films(folder: Path) -> list[bytes]:
 
 
 def _images_csv(folder: Path) -> list[bytes]:
-    return [*_films(folder), IMAGES.encode(), b"\xef\xbb\xbf" + IMAGES.replace("\n", "\r\n").encode()]
+    return [
+        *_films(folder),
+        IMAGES.encode(),
+        b"\xef\xbb\xbf" + IMAGES.replace("\n", "\r\n").encode(),
+    ]
 
 
 def _read_images_csv(folder: Path, content: bytes) -> object:
