@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from dwarf_cxr import __version__
 from dwarf_cxr.config import ModelSettings
-from dwarf_cxr.errors import CheckpointError, DataError
+from dwarf_cxr.errors import CheckpointError, DataError, DwarfError
 from dwarf_cxr.files import (
     atomic_folder,
     read_json,
@@ -112,7 +111,9 @@ def load_model(folder: Path) -> Model:
         raise CheckpointError(f"{config_file}: format {form!r}, this version reads {FORMAT!r}")
     try:
         return _read_model(config, config_file, weights_file)
-    except (KeyError, TypeError, ValidationError) as fault:
+    except DwarfError:
+        raise
+    except Exception as fault:  # whatever a damaged field leads the libraries to
         raise CheckpointError(
             f"{config_file}: a part is missing or wrong ({fault!r}); copy the model folder again"
         ) from None
