@@ -36,7 +36,7 @@ from tests.faults.runs import (
 )
 from tests.tiny import FINDINGS, Trap, write_data
 
-KILLS = 10
+KILLS = 6
 """Here; `make kills` does 200."""
 
 
@@ -283,10 +283,10 @@ def half_written_cache(place: Path) -> str:
 def two_writers(place: Path) -> str:
     """A second training into the folder of one that runs."""
     write_tiny(place)
-    whole = train_tiny(place, out="whole", epochs=20)
-    process = start(command(place, epochs=20), place / "said.txt")
+    whole = train_tiny(place, out="whole", epochs=14)
+    process = start(command(place, epochs=14), place / "said.txt")
     wait_for(place / "run" / "last", process)
-    outcome = dwarf(*command(place, "--resume", epochs=20))
+    outcome = dwarf(*command(place, "--resume", epochs=14))
     need(process.is_alive(), "the first training had ended already")
     need(outcome.status == 1, f"exit {outcome.status}: {shortened(outcome.text)}")
     need("another process is writing here" in outcome.error, outcome.error)
