@@ -271,18 +271,15 @@ def test_csv_rows_are_written_one_by_one(tmp_path):
     assert highest < 1_000_000
 
 
-def test_a_full_disk_is_said_with_the_file_and_leaves_what_was_there(tmp_path):
+def test_a_full_disk_is_said_with_the_file_and_leaves_what_was_there(tmp_path, monkeypatch):
     file = tmp_path / "a.bin"
     write_bytes(file, b"before")
 
     def full(path: Path, content: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        pytest.raises(DwarfError, match=r"a\.bin: cannot be written .*free some space"),
-    ):
-        patch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(DwarfError, match=r"a\.bin: cannot be written .*free some space"):
         write_bytes(file, b"after")
     assert file.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [file]
