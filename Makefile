@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow check lint types benchmarks clean
+.PHONY: demo test test-slow check lint types benchmarks faults kills fuzz licences audit clean
 
 demo: $(READY)
 	rm -rf demo
@@ -30,6 +30,28 @@ benchmarks: $(READY)
 	$(BIN)/python benchmarks/metrics.py
 	$(BIN)/python benchmarks/data.py
 
+faults: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults
+
+KILLS ?= 200
+kills: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.kills $(KILLS)
+
+# needs the package index, for atheris
+SECONDS ?= 60
+fuzz: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group fuzz
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz $(SECONDS)
+
+licences: $(READY)
+	$(BIN)/python scripts/licences.py
+
+# needs a network: asks the advisory database about every installed version
+audit: $(READY)
+	$(PYTHON) -m venv .audit
+	.audit/bin/python -m pip install --quiet pip-audit
+	.audit/bin/pip-audit --skip-editable --path $$($(BIN)/python -c "import site; print(site.getsitepackages()[0])")
+
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
@@ -38,4 +60,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .audit fuzz-found demo .pytest_cache .mypy_cache .ruff_cache

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 import os
@@ -268,3 +269,17 @@ def test_csv_rows_are_written_one_by_one(tmp_path):
     tracemalloc.stop()
     assert (tmp_path / "x.csv").stat().st_size == 5000 * 1001 + 2
     assert highest < 1_000_000
+
+
+def test_a_full_disk_is_said_with_the_file_and_leaves_what_was_there(tmp_path, monkeypatch):
+    file = tmp_path / "a.bin"
+    write_bytes(file, b"before")
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(DwarfError, match=r"a\.bin: cannot be written .*free some space"):
+        write_bytes(file, b"after")
+    assert file.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [file]

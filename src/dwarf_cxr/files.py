@@ -1,6 +1,7 @@
 """Files that are either whole or absent: atomic writes, hashes and the lock of a folder."""
 
 import csv
+import errno
 import fcntl
 import hashlib
 import json
@@ -14,6 +15,9 @@ from typing import Any
 
 from dwarf_cxr.errors import DataError, DwarfError
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""How a system says that the disk, the user's share of it or a file is full."""
+
 
 @contextmanager
 def atomic_path(path: Path, *, private: bool = False) -> Iterator[Path]:
@@ -21,6 +25,9 @@ def atomic_path(path: Path, *, private: bool = False) -> Iterator[Path]:
 
     Whatever happens in the block, `path` is afterwards either as it was or the whole new file;
     a `private` one is readable and writable by its owner only.
+
+    Raises:
+        DwarfError: there is no room for it; names `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,6 +45,13 @@ def atomic_path(path: Path, *, private: bool = False) -> Iterator[Path]:
             temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
         sync_folder(path.parent)
+    except OSError as fault:
+        if fault.errno not in NO_ROOM:
+            raise
+        raise DwarfError(
+            f"{path}: cannot be written ({fault.strerror}), what was there is as it was; "
+            "free some space and give the command again"
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -184,6 +184,8 @@ def test_a_foreign_or_broken_config_is_refused(saved, content):
         (("architecture",), None),
         (("architecture", "settings", "width"), "wide"),
         (("card", "method"), None),
+        # found by fuzzing: transformers asks torch for a type of that name
+        (("architecture", "image_encoder", "config", "dtype"), "froat32"),
     ],
 )
 def test_a_damaged_config_is_a_checkpoint_error(saved, path, value):

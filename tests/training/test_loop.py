@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -157,6 +158,16 @@ def test_interrupted_twice_by_both_signals(whole, place, tmp_path):
     for step, number in ((4, signal.SIGINT), (10, signal.SIGTERM)):
         with pytest.raises(TrainingError, match=f"step {step} of 12"):
             train(configure(place), out, resume=step > 4, report=signal_at(step, number))
+    train(configure(place), out, resume=True, report=quiet)
+    assert_same_run(whole, out)
+
+
+def test_interrupted_anywhere_and_any_number_of_times(whole, place, tmp_path):
+    rng, out = np.random.default_rng(), tmp_path / "run"
+    steps = sorted(rng.choice(np.arange(1, 4 * BATCHES), size=5, replace=False).tolist())
+    for step in steps:
+        with pytest.raises(TrainingError, match=f"step {step} of 12"):
+            train(configure(place), out, resume=step > steps[0], report=signal_at(step))
     train(configure(place), out, resume=True, report=quiet)
     assert_same_run(whole, out)
 

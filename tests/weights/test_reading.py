@@ -1,4 +1,5 @@
 import argparse
+import struct
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,15 @@ def test_damaged_safetensors_are_an_error(tmp_path, change):
     file.write_bytes(change(file.read_bytes()))
     with pytest.raises(CheckpointError, match=r"a\.safetensors: damaged"):
         open_foreign(file, trust=False)
+
+
+def test_the_end_of_a_zip_of_several_disks_is_damage(tmp_path):
+    # found by fuzzing: zipfile raises already when it is asked whether this is a zip
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, 0, 2)
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0, 0, 0, 0, 0)
+    (tmp_path / "a.pt").write_bytes(b"PK\x03\x04" + bytes(30) + locator + end)
+    with pytest.raises(CheckpointError, match=r"a\.pt: damaged"):
+        open_foreign(tmp_path / "a.pt", trust=False)
 
 
 def test_what_is_no_dictionary_of_weights_is_refused(tmp_path):

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from dwarf_cxr import __version__
 from dwarf_cxr.config import ModelSettings
-from dwarf_cxr.errors import CheckpointError, DataError
+from dwarf_cxr.errors import CheckpointError, DataError, DwarfError
 from dwarf_cxr.files import (
     atomic_folder,
     read_json,
@@ -111,7 +111,9 @@ def load_model(folder: Path) -> Model:
         raise CheckpointError(f"{config_file}: format {form!r}, this version reads {FORMAT!r}")
     try:
         return _read_model(config, config_file, weights_file)
-    except (KeyError, TypeError, ValidationError) as fault:
+    except DwarfError:
+        raise
+    except Exception as fault:  # whatever a damaged field leads the libraries to
         raise CheckpointError(
             f"{config_file}: a part is missing or wrong ({fault!r}); copy the model folder again"
         ) from None
@@ -124,7 +126,7 @@ def _read_model(config: dict[str, Any], config_file: Path, weights_file: Path) -
             f"{weights_file}: SHA-256 is {found[:12]}…, config.json says {config['sha256'][:12]}…; "
             "the file is damaged or was replaced: copy the model folder again"
         )
-    tensors = load_tensors(weights_file.read_bytes())
+    tensors = read_tensors(weights_file)
     card = config["card"]
     if card is not None:
         missing = [name for name in CARD_ARRAYS if name not in (*tensors, *NEWER_ARRAYS)]
@@ -137,6 +139,20 @@ def _read_model(config: dict[str, Any], config_file: Path, weights_file: Path) -
     if (origin := config.get("origin")) is not None:
         model.origin = Origin(**(origin | {"notes": tuple(origin["notes"])}))
     return model.eval()
+
+
+def read_tensors(file: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        CheckpointError: it is none; a pickle of that name is not opened.
+    """
+    try:
+        return load_tensors(file.read_bytes())
+    except SafetensorError as fault:
+        raise CheckpointError(
+            f"{file}: no safetensors file ({fault}); copy the folder again"
+        ) from None
 
 
 def _empty_model(kind: str | None, architecture: dict[str, Any], folder: Path) -> Model:

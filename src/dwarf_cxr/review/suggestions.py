@@ -213,8 +213,6 @@ def open_suggestions(review: Path, data: PreparedData) -> Suggestions | None:
 def _answers(
     model: Any, data: PreparedData, films: np.ndarray, findings: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    from dwarf_cxr.detection.detections import Detector
-
     pixels = np.array(data.pixels[films[0] : films[-1] + 1])
     if data.size != model.image_size:
         pixels = np.stack([resize(one, model.image_size) for one in pixels])
@@ -223,26 +221,13 @@ def _answers(
         "scores": outputs.probability.astype(np.float32),
         "maps": outputs.maps.astype(np.float32),
     }
-    if isinstance(model, Detector):
-        found = model.detect(pixels)
-        column = {model.findings.index(finding): at for at, finding in enumerate(findings)}
-        asked = [np.isin(one.findings, list(column)) for one in found]
+    found = outputs.detections
+    if found is not None:
         content |= {
-            "boxes": np.concatenate(
-                [one.boxes[own] / model.image_size for one, own in zip(found, asked, strict=True)]
-            ).astype(np.float32),
-            "box_scores": np.concatenate(
-                [one.scores[own] for one, own in zip(found, asked, strict=True)]
-            ),
-            "box_films": np.repeat(films, [int(own.sum()) for own in asked]),
-            "box_findings": np.array(
-                [
-                    column[int(number)]
-                    for one, own in zip(found, asked, strict=True)
-                    for number in one.findings[own]
-                ],
-                dtype=np.int64,
-            ),
+            "boxes": np.concatenate([one.boxes for one in found]) / np.float32(model.image_size),
+            "box_scores": np.concatenate([one.scores for one in found]),
+            "box_films": np.repeat(films, [len(one.boxes) for one in found]),
+            "box_findings": np.concatenate([one.findings for one in found]),
         }
     return content
 

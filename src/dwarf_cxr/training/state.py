@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import nn
 
@@ -24,6 +23,7 @@ from dwarf_cxr.files import (
     write_bytes,
     write_json,
 )
+from dwarf_cxr.models.checkpoint import read_tensors
 
 
 @dataclass
@@ -126,7 +126,7 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
             f"{weights}: its SHA-256 is not the recorded one, the file is damaged; "
             "restore it, or train again into another folder"
         )
-    tensors = load_tensors(weights.read_bytes())
+    tensors = read_tensors(weights)
     model.load_state_dict(
         {key.removeprefix("model/"): tensors[key] for key in tensors if key.startswith("model/")}
     )

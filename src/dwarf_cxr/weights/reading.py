@@ -69,7 +69,7 @@ def open_foreign(path: Path, *, trust: bool) -> ForeignFile:
     _refuse_other_files(path)
     if path.suffix == ".safetensors":
         return ForeignFile(path, sha256_of(path), _read_safetensors(path), ())
-    if zipfile.is_zipfile(path):
+    if _is_zip(path):
         _check_zip(path)
     content, notes = _read_pickle(path, trust)
     if not isinstance(content, Mapping) or not content:
@@ -155,11 +155,18 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         ) from None
 
 
+def _is_zip(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile as fault:  # it has the end of one, which makes no sense
+        raise CheckpointError(f"{path}: damaged ({fault}); download or copy it again") from None
+
+
 def _check_zip(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, ValueError) as fault:
+    except Exception as fault:  # beside its own, zipfile lets those of the decompressors through
         raise CheckpointError(f"{path}: damaged ({fault}); download or copy it again") from None
     if damaged is not None:
         raise CheckpointError(
@@ -168,7 +175,7 @@ def _check_zip(path: Path) -> None:
 
 
 def _read_pickle(path: Path, trust: bool) -> tuple[Any, tuple[str, ...]]:
-    mapped = zipfile.is_zipfile(path)
+    mapped = _is_zip(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of pickle protocols
