@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from dwarf_cxr.data.store import PreparedData
@@ -192,10 +191,8 @@ def _exportable(model: Model, run: Path) -> Exportable:
     return model
 
 
-def _films(
-    model: Exportable, data: Path | None, seed: int
-) -> dict[str, list[UInt8[np.ndarray, "film size size"]]]:
-    """Batches of films to compare answers on, by what they are."""
+def _films(model: Exportable, data: Path | None, seed: int) -> dict[str, list[np.ndarray]]:
+    """Batches of uint8 films (B, size, size) to compare answers on, by what they are."""
     generator = np.random.default_rng(seed)
     side = model.image_size
     noise = [generator.integers(0, 256, (n, side, side), dtype=np.uint8) for n in RANDOM_BATCHES]
@@ -218,7 +215,7 @@ def _differences(
     model: Exportable,
     content: bytes,
     where: Path,
-    films: dict[str, list[UInt8[np.ndarray, "film size size"]]],
+    films: dict[str, list[np.ndarray]],
 ) -> dict[str, tuple[float, float]]:
     """Largest differences of scores and of maps, by films."""
     exported = OnnxClassifier(content, str(where))
