@@ -134,7 +134,7 @@ def test_metadata_are_plain_words_and_name_no_folder(exported):
     assert module.__file__.encode() not in file.read_bytes()
 
 
-def test_the_image_encoder_alone_is_quantised(exported):
+def test_products_are_quantised_but_not_those_of_heads(exported):
     _, file, small = exported
     assert small.stat().st_size < file.stat().st_size
     kinds = [node.op_type for node in onnx.load(small).graph.node]

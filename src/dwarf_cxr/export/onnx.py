@@ -33,8 +33,10 @@ PARITY = 1e-4
 RANDOM_BATCHES = (1, 3)
 """Films of noise that are compared, at sizes of the batch that the export did not see."""
 REAL_FILMS = 32
-ENCODER = "image_encoder/"
-"""How the names of the image encoder's nodes begin."""
+QUANTISED = ("network.image_encoder", "network.image_projection", "network.decoder")
+"""Modules whose products are quantised: a disease head's change of a map would be seen."""
+MARK = "quantised/"
+"""How the names of their nodes begin."""
 LARGEST = 2**31 - 2**24
 """Bytes of weights: an ONNX file in one piece ends below 2 GiB."""
 
@@ -52,8 +54,8 @@ def export_onnx(
 
     What the file holds is said in `models/onnx_classifier.py`. Scores and maps are compared with
     PyTorch's on noise and, with `data`, on validation films. int8 stands for dynamic quantisation:
-    the weights of matrix products are stored in 8 bits, their inputs are brought to 8 bits when
-    they are known. Convolutions stay as they are. Its differences are told, not judged: evaluate
+    the weights of encoder's and decoder's matrix products are stored in 8 bits, their inputs are
+    brought to 8 bits when they are known. Convolutions and disease heads stay as they are. Its differences are told, not judged: evaluate
     the file.
 
     Returns:
@@ -134,8 +136,9 @@ def _traced(model: Exportable, pixels: OnnxPixels) -> Any:
     for node in proto.graph.node:
         scopes = {entry.key: entry.value for entry in node.metadata_props}
         # by its name the quantiser knows it
-        if "network.image_encoder" in scopes.get("pkg.torch.onnx.name_scopes", ""):
-            node.name = f"{ENCODER}{node.name}"
+        within = scopes.get("pkg.torch.onnx.name_scopes", "")
+        if any(module in within for module in QUANTISED):
+            node.name = f"{MARK}{node.name}"
     # names of this machine's folders and lines of code; and shapes that quantising makes untrue
     for node in proto.graph.node:
         del node.metadata_props[:]
@@ -150,8 +153,12 @@ def _quantised(proto: Any) -> Any:
     products = [
         node.name
         for node in proto.graph.node
-        if node.op_type in ("MatMul", "Gemm") and node.name.startswith(ENCODER)
+        if node.op_type in ("MatMul", "Gemm") and node.name.startswith(MARK)
     ]
+    if not products:  # the quantiser would take all there are
+        raise ConfigError(
+            "--int8: the network has no product of matrices to quantise; leave it out"
+        )
     with tempfile.TemporaryDirectory() as folder, _quiet():
         file = Path(folder, "int8.onnx")
         quantize_dynamic(
