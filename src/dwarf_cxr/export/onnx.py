@@ -55,8 +55,8 @@ def export_onnx(
     What the file holds is said in `models/onnx_classifier.py`. Scores and maps are compared with
     PyTorch's on noise and, with `data`, on validation films. int8 stands for dynamic quantisation:
     the weights of encoder's and decoder's matrix products are stored in 8 bits, their inputs are
-    brought to 8 bits when they are known. Convolutions and disease heads stay as they are. Its differences are told, not judged: evaluate
-    the file.
+    brought to 8 bits when they are known. Convolutions and disease heads stay
+    as they are. Its differences are told, not judged: evaluate the file.
 
     Returns:
         Lines for a person.
