@@ -114,6 +114,20 @@ class PaperScale(enum.StrEnum):
     TINY = "tiny"
 
 
+class NumberFormat(enum.StrEnum):
+    """What a network predicts with."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
+class OnnxInput(enum.StrEnum):
+    """How an exported model takes its pixels."""
+
+    UINT8 = "uint8"
+    FLOAT32 = "float32"
+
+
 class Regions(enum.StrEnum):
     """Whose regions: clinicians', teachers', or teachers' where no clinician drew."""
 
@@ -152,9 +166,16 @@ SettingsOption = Annotated[
 ]
 ResumeOption = Annotated[bool, typer.Option(help="Continue an interrupted training.")]
 RunArgument = Annotated[Path, typer.Argument(help="A RUN, or a bare model folder.")]
+AskedArgument = Annotated[
+    Path, typer.Argument(help="A RUN, a bare model folder, or a file of `export onnx`.")
+]
 PromptsOption = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(help="YAML that maps a finding to the words it is asked with."),
+]
+PrecisionOption = Annotated[
+    NumberFormat,
+    typer.Option(help="bf16 is faster where the processor knows it; scores change a little."),
 ]
 DicomFilms = Annotated[list[Path], typer.Argument(metavar="IMAGE.dcm", help="DICOM films.")]
 DicomOut = Annotated[
@@ -500,12 +521,12 @@ def pretrain(
 
 @app.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A RUN, or a bare model folder.")],
+    run: AskedArgument,
     data: DataOption,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     out: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="Default: RUN/eval-SPLIT."),
+        typer.Option(help="Default: RUN/eval-SPLIT, or NAME-eval-SPLIT beside NAME.onnx."),
     ] = None,
     draws: Annotated[int, typer.Option(min=0, help="Bootstrap draws over patients.")] = 1000,
     save_maps: Annotated[bool, typer.Option(help="Also write maps.npz.")] = False,
@@ -516,15 +537,17 @@ def evaluate(
             "package's own."
         ),
     ] = None,
+    precision: PrecisionOption = NumberFormat.FP32,
 ) -> None:
     """Score a run on a split with intervals, beside the image-blind references.
 
     On other data than it was trained on, the findings that both have are evaluated.
     """
     from dwarf_cxr.evaluation.run import evaluate_run
+    from dwarf_cxr.models.opening import evaluation_folder
     from dwarf_cxr.reporting.page import run_page
 
-    folder = run / f"eval-{split}" if out is None else out
+    folder = evaluation_folder(run, split) if out is None else out
     with _shown_progress() as report:
         lines = evaluate_run(
             run,
@@ -534,6 +557,7 @@ def evaluate(
             draws=draws,
             save_maps=save_maps,
             label_map=label_map,
+            precision=precision.value,
             report=report,
         )
         page = run_page(run, split=split, data=data, evaluation=folder, progress=report)
@@ -560,12 +584,13 @@ def compare(
 
 @app.command()
 def predict(
-    run: RunArgument,
+    run: AskedArgument,
     images: Annotated[list[Path], typer.Argument(help="PNG, JPEG or DICOM radiographs.")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
     findings: FindingsOption = None,
     prompts: PromptsOption = None,
     save_maps: Annotated[bool, typer.Option(help="Also write maps.npz.")] = False,
+    precision: PrecisionOption = NumberFormat.FP32,
     dicom: Annotated[
         bool,
         typer.Option(
@@ -588,6 +613,7 @@ def predict(
             findings=_names(findings),
             prompts=prompts,
             save_maps=save_maps,
+            precision=precision.value,
             write_more=write_dicom if dicom else None,
             progress=report,
         )
@@ -665,6 +691,27 @@ def dicom_report(
 ) -> None:
     """Write DICOM structured reports: the score of every finding, and regions."""
     _export_dicom("report", run, images, out, findings, prompts)
+
+
+@export_app.command("onnx")
+def export_onnx(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option(help="The file to write, NAME.onnx.")],
+    data: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Prepared data whose validation films are also compared."),
+    ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Also write NAME-int8.onnx, dynamically quantised.")
+    ] = False,
+    input_: Annotated[
+        OnnxInput, typer.Option("--input", help="Pixels: uint8, or float32 in [0, 1].")
+    ] = OnnxInput.UINT8,
+) -> None:
+    """Write the model as one ONNX file, once it answers as the network does."""
+    from dwarf_cxr.export.onnx import export_onnx as export_model
+
+    typer.echo("\n".join(export_model(run, out, data=data, int8=int8, pixels=input_.value)))
 
 
 @weights_app.command("import")

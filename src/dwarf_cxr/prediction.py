@@ -1,6 +1,7 @@
 """Predicting radiographs from files: scores, maps, boxes and pictures of where each finding is."""
 
 import io
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -19,10 +20,14 @@ from dwarf_cxr.errors import CheckpointError, ConfigError, DataError, ImageError
 from dwarf_cxr.evaluation.maps import reaches
 from dwarf_cxr.files import read_json, sha256_of, write_bytes, write_json
 from dwarf_cxr.findings import select
-from dwarf_cxr.models.checkpoint import Model, load_model, model_folder
+from dwarf_cxr.models.checkpoint import Model
 from dwarf_cxr.models.clip import ClipClassifier
+from dwarf_cxr.models.onnx_classifier import OnnxClassifier
+from dwarf_cxr.models.opening import open_model, weights_file
 from dwarf_cxr.models.outputs import AttributeReader, ModelCard, ZeroShotClassifier, method_of
+from dwarf_cxr.models.predicting import Precision, predicting_at
 from dwarf_cxr.models.vlm import VisionLanguageClassifier
+from dwarf_cxr.parallel import in_order, usable_cores
 from dwarf_cxr.progress import Report
 from dwarf_cxr.reporting.overlay import (
     THRESHOLD,
@@ -71,6 +76,7 @@ class ModelIdentity:
     """Of the weights."""
     prompts: Mapping[str, str]
     """Findings that were asked with other words than their own."""
+    precision: str = "fp32"
 
 
 @dataclass(frozen=True)
@@ -129,12 +135,25 @@ class WriteMore(Protocol):
 class _Judge:
     """The model and how it is asked."""
 
-    model: Model
+    model: Model | OnnxClassifier
     card: ModelCard | None
     """None of a zero-shot model, which has no thresholds."""
     findings: tuple[str, ...]
     prompts: Mapping[str, str]
     identity: ModelIdentity
+    precision: Precision
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What the network says of one film, in arrays."""
+
+    name: str
+    film: Film
+    scores: Sequence[float]
+    grids: Float32[np.ndarray, "finding h w"]
+    detections: Detections | None
+    attributes: Mapping[str, float]
 
 
 def predict(
@@ -145,6 +164,7 @@ def predict(
     findings: Sequence[str] | None = None,
     prompts: Path | None = None,
     save_maps: bool = False,
+    precision: Precision = "fp32",
     write_more: WriteMore | None = None,
     progress: Report | None = None,
 ) -> Path:
@@ -163,8 +183,9 @@ def predict(
     Where no threshold was fitted, `present` is null, and there are no boxes.
 
     Args:
-        run: a run or a bare model folder.
+        run: a run, a bare model folder or an exported file.
         prompts: a YAML file, finding to the words it is asked with.
+        precision: of the network's products.
         write_more: called for each film; the files it names stand in the film's record under
             `files`.
 
@@ -184,10 +205,23 @@ def predict(
     records: list[dict[str, Any]] = []
     maps: list[np.ndarray] = []
     faults: list[str] = []
-    for name, predicted in predict_films(
-        run, images, findings=findings, prompts=prompts, faults=faults, progress=progress
-    ):
-        record = _write_film(predicted, out / name, out)
+    films = predict_films(
+        run,
+        images,
+        findings=findings,
+        prompts=prompts,
+        precision=precision,
+        faults=faults,
+        progress=progress,
+    )
+    cores = usable_cores()
+    written = in_order(
+        lambda named: (*named, _write_film(named[1], out / named[0], out)),
+        films,
+        workers=cores,
+        ahead=cores,
+    )
+    for name, predicted, record in written:
         if write_more is not None:
             more = write_more(predicted, out / name, faults=faults)
             record["files"] = {kind: str(path.relative_to(out)) for kind, path in more.items()}
@@ -219,10 +253,13 @@ def predict_films(
     *,
     findings: Sequence[str] | None = None,
     prompts: Path | None = None,
+    precision: Precision = "fp32",
     faults: list[str],
     progress: Report | None = None,
 ) -> Iterator[tuple[str, FilmPrediction]]:
     """The model's answers, film by film, each with a name that is no other film's.
+
+    Films are decoded, and boxes drawn around what maps mark, in threads beside the network.
 
     What is wrong with a film that cannot be read goes to `faults`, and the others are done.
 
@@ -232,23 +269,41 @@ def predict_films(
     """
     if not images:
         raise ConfigError("no image is given; name at least one PNG, JPEG or DICOM file")
-    judge = _judge(run, findings, prompts)
+    judge = _judge(run, findings, prompts, precision)
     names = _film_names(images)
+    cores = usable_cores()
+    films = in_order(
+        _read_or_fault, zip(names, images, strict=True), workers=cores, ahead=BATCH + cores
+    )
+    said = in_order(
+        lambda answer: (answer.name, _said(judge, answer)),
+        _answers(judge, films, images, faults, progress),
+        workers=cores,
+        ahead=cores,
+    )
+    for number, (name, predicted) in enumerate(said):
+        if progress is not None:
+            for warning in predicted.film.warnings():
+                progress(f"warning: {predicted.film.source}: {warning}", number, len(images))
+        yield name, predicted
+
+
+def _answers(
+    judge: _Judge,
+    films: Iterator[tuple[str, Film] | ImageError],
+    images: Sequence[Path],
+    faults: list[str],
+    progress: Report | None,
+) -> Iterator[_Answer]:
+    """The network's answers, batch by batch."""
     for start in range(0, len(images), BATCH):
         if progress is not None:
             progress(f"predicting {images[start].name}", start, len(images))
-        films = []
-        for source, name in zip(images[start : start + BATCH], names[start:], strict=False):
-            try:
-                films.append((name, _read(source)))
-            except ImageError as fault:
-                faults.append(str(fault))
-        answers = _ask(judge, [film for _, film in films]) if films else []
-        for (name, film), answer in zip(films, answers, strict=True):
-            if progress is not None:
-                for warning in film.warnings():
-                    progress(f"warning: {film.source}: {warning}", start, len(images))
-            yield name, answer
+        read = list(itertools.islice(films, BATCH))
+        faults += [str(one) for one in read if isinstance(one, ImageError)]
+        batch = [one for one in read if not isinstance(one, ImageError)]
+        if batch:
+            yield from _ask(judge, batch)
 
 
 def read_prompts(path: Path) -> dict[str, str]:
@@ -291,8 +346,10 @@ def boxes_of(map_: Float32[np.ndarray, "height width"], threshold: float) -> lis
     return sorted(boxes, key=lambda box: -box["score"])
 
 
-def _judge(run: Path, findings: Sequence[str] | None, prompts: Path | None) -> _Judge:
-    model = load_model(run)
+def _judge(
+    run: Path, findings: Sequence[str] | None, prompts: Path | None, precision: Precision
+) -> _Judge:
+    model = open_model(run)
     words = {} if prompts is None else read_prompts(prompts)
     if not isinstance(model, ZeroShotClassifier):
         if model.card is None:
@@ -300,9 +357,9 @@ def _judge(run: Path, findings: Sequence[str] | None, prompts: Path | None) -> _
                 f"{run}: the model has no card (thresholds, prior); train it first"
             )
         if prompts is not None:
-            raise ConfigError(
-                f"{prompts}: a {method_of(model)} model has no prompts; leave --prompts out"
-            )
+            exported = isinstance(model, OnnxClassifier)
+            kind = "an exported" if exported else f"a {method_of(model)}"
+            raise ConfigError(f"{prompts}: {kind} model has no prompts; leave --prompts out")
     elif model.card is None:
         # zero-shot: it can be asked anything, and has no thresholds
         asked_for = [*(model.findings if findings is None else findings), *words]
@@ -314,10 +371,11 @@ def _judge(run: Path, findings: Sequence[str] | None, prompts: Path | None) -> _
     identity = ModelIdentity(
         method=method_of(model),
         folder=str(run),
-        sha256=sha256_of(model_folder(run) / "model.safetensors"),
+        sha256=sha256_of(weights_file(run)),
         prompts={name: words[name] for name in names if name in words},
+        precision=model.precision if isinstance(model, OnnxClassifier) else precision,
     )
-    return _Judge(model, model.card, names, words, identity)
+    return _Judge(model, model.card, names, words, identity, precision)
 
 
 def _read(source: Path) -> Film:
@@ -325,28 +383,39 @@ def _read(source: Path) -> Film:
     return Film(source, sha256(content).hexdigest(), decode_grey(content, str(source)))
 
 
-def _ask(judge: _Judge, films: Sequence[Film]) -> list[FilmPrediction]:
+def _read_or_fault(named: tuple[str, Path]) -> tuple[str, Film] | ImageError:
+    name, source = named
+    try:
+        return name, _read(source)
+    except ImageError as fault:
+        return fault
+
+
+def _ask(judge: _Judge, films: Sequence[tuple[str, Film]]) -> list[_Answer]:
     model = judge.model
-    pixels = np.stack([resize(film.grey, model.image_size) for film in films])
-    if isinstance(model, VisionLanguageClassifier | ClipClassifier):
-        outputs = model.predict(pixels, judge.findings, judge.prompts)
-    else:
-        outputs = model.predict(pixels, judge.findings)
-    answers = []
-    for film, scores, grids in zip(films, outputs.probability, outputs.maps, strict=True):
-        said = zip(judge.findings, map(float, scores), grids, strict=True)
-        findings = [_said_of(judge.card, film, *one) for one in said]
-        answers.append(FilmPrediction(film, judge.identity, tuple(findings)))
-    if outputs.detections is not None:
-        detected = zip(answers, outputs.detections, strict=True)
-        answers = [_with_own_boxes(answer, found, model.image_size) for answer, found in detected]
+    pixels = np.stack([resize(film.grey, model.image_size) for _, film in films])
+    with predicting_at(judge.precision, model):
+        if isinstance(model, VisionLanguageClassifier | ClipClassifier):
+            outputs = model.predict(pixels, judge.findings, judge.prompts)
+        else:
+            outputs = model.predict(pixels, judge.findings)
+    detected: Sequence[Detections | None] = outputs.detections or [None] * len(films)
+    told: list[dict[str, float]] = [{}] * len(films)
     if outputs.attributes is not None and isinstance(model, AttributeReader):
-        told = zip(answers, outputs.attributes.tolist(), strict=True)
-        answers = [
-            replace(answer, attributes=dict(zip(model.attributes, one, strict=True)))
-            for answer, one in told
+        told = [
+            dict(zip(model.attributes, row, strict=True)) for row in outputs.attributes.tolist()
         ]
-    return answers
+    rows = zip(films, outputs.probability.tolist(), outputs.maps, detected, told, strict=True)
+    return [_Answer(name, film, *said) for (name, film), *said in rows]
+
+
+def _said(judge: _Judge, answer: _Answer) -> FilmPrediction:
+    said = zip(judge.findings, answer.scores, answer.grids, strict=True)
+    findings = tuple(_said_of(judge.card, answer.film, *one) for one in said)
+    predicted = FilmPrediction(answer.film, judge.identity, findings, answer.attributes)
+    if answer.detections is not None:
+        return _with_own_boxes(predicted, answer.detections, judge.model.image_size)
+    return predicted
 
 
 def _with_own_boxes(answer: FilmPrediction, found: Detections, image_size: int) -> FilmPrediction:

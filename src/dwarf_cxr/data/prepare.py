@@ -9,14 +9,13 @@ import dataclasses
 import os
 import sys
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -41,9 +40,8 @@ from dwarf_cxr.errors import ConfigError, DataError, DwarfError, ImageError
 from dwarf_cxr.files import exclusive, sha256_of, sync_folder, write_csv, write_json
 from dwarf_cxr.findings import select
 from dwarf_cxr.json_stream import write_json_object
+from dwarf_cxr.parallel import in_order, usable_cores
 from dwarf_cxr.progress import Count, shown_count
-
-Result = TypeVar("Result")
 
 LARGEST_SIZE = 8192
 """Of a side of the prepared images, in pixels; far beyond any encoder's."""
@@ -280,10 +278,12 @@ def _decode_all(
 
     Decoding frees the interpreter, so that threads decode in parallel.
     """
-    outcomes = _in_order(
+    workers = workers or usable_cores()
+    outcomes = in_order(
         lambda index: _decode(radiographs[index], index, draft),
-        len(radiographs),
-        workers or _usable_cores(),
+        range(len(radiographs)),
+        workers=workers,
+        ahead=AHEAD * workers,
     )
     if progress is None and draft.already:
         _say(f"continuing: {draft.already:,} of {len(radiographs):,} images were decoded before")
@@ -328,32 +328,6 @@ def _decode(
         blank=is_constant(grey),
         checksum=draft.write(index, pixels),
     )
-
-
-def _in_order(
-    work: Callable[[int], Result], count: int, workers: int
-) -> Generator[Result, None, None]:
-    """The results of work(0), work(1), …, each done in one of `workers` threads.
-
-    Only a few are done ahead of the one that is asked for, so that results do not pile up.
-    """
-    pool = ThreadPoolExecutor(workers)
-    waiting: deque[Future[Result]] = deque()
-    try:
-        for index in range(count):
-            waiting.append(pool.submit(work, index))
-            if len(waiting) > AHEAD * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _check(

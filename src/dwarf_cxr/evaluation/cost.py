@@ -26,11 +26,13 @@ class Stopwatch:
         self.seconds += time.perf_counter() - started
 
 
-def cost_block(model: Classifier, seconds: float, films: int) -> dict[str, Any]:
+def cost_block(
+    model: Classifier, seconds: float, films: int, precision: str = "fp32"
+) -> dict[str, Any]:
     """The block `cost` of metrics.json.
 
     Args:
-        seconds: that predicting `films` took.
+        seconds: that predicting `films` took, at `precision`.
     """
     device = torch.device("cpu")
     if isinstance(model, nn.Module):
@@ -40,6 +42,8 @@ def cost_block(model: Classifier, seconds: float, films: int) -> dict[str, Any]:
         "inference_seconds_per_image": seconds / films,
         "images": films,
         "device": _device_name(device),
+        # an exported model runs at the precision of its file
+        "precision": getattr(model, "precision", precision),
         "threads": torch.get_num_threads(),
     }
 

@@ -46,6 +46,7 @@ from dwarf_cxr.evaluation.scores import fit_score_threshold, refuse_nan_scores
 from dwarf_cxr.files import write_bytes, write_json
 from dwarf_cxr.models.merged import MergedClassifier, MergedOutputs
 from dwarf_cxr.models.outputs import AttributeReader, Classifier, ModelCard
+from dwarf_cxr.models.predicting import Precision, predicting_at
 from dwarf_cxr.progress import Report
 
 BATCH = 64
@@ -87,6 +88,7 @@ def evaluate(
     supervision: Mapping[str, Any] | None = None,
     bootstrap_seed: int = 0,
     label_map: LabelMap | None = None,
+    precision: Precision = "fp32",
     report: Report | None = None,
 ) -> dict[str, Any]:
     """Score `model` on a split; write metrics.json, cases.csv, mean maps and, if asked, all maps.
@@ -100,6 +102,7 @@ def evaluate(
         seed: the training's, only recorded.
         supervision: the block of that name (`evaluation/supervision.py`), only recorded.
         label_map: what findings of different data sets are the same; by default the package's.
+        precision: of scores and maps; a detector's boxes are always made in fp32.
 
     Returns:
         The content of metrics.json.
@@ -146,7 +149,7 @@ def evaluate(
             report(f"scoring {split} images", start, len(indices))
         chunk = indices[start : start + BATCH]
         pixels = np.ascontiguousarray(data.pixels[chunk])
-        with predicting.running():
+        with predicting.running(), predicting_at(precision, model):
             outputs = judge.predict(pixels)
         collected.add(start, chunk, outputs)
         means.add(data.labels[chunk], data.pixels[chunk], outputs.maps)
@@ -177,7 +180,7 @@ def evaluate(
         "references": references,
         "oracle": oracle(cases, draws=draws, seed=bootstrap_seed),
         "localisation": localisation(cases, draws=draws, seed=bootstrap_seed),
-        "cost": cost_block(model, predicting.seconds, len(indices)),
+        "cost": cost_block(model, predicting.seconds, len(indices), precision),
     }
     if supervision is not None:
         metrics["supervision"] = dict(supervision)

@@ -12,7 +12,8 @@ from dwarf_cxr.evaluation.cases import DICE_LOST
 from dwarf_cxr.evaluation.evaluate import evaluate
 from dwarf_cxr.evaluation.supervision import supervision_block
 from dwarf_cxr.evaluation.zero_shot import judge_for
-from dwarf_cxr.models.checkpoint import load_model
+from dwarf_cxr.models.opening import open_model
+from dwarf_cxr.models.predicting import Precision
 from dwarf_cxr.progress import Report
 
 SHOWN = ("auc", "f1", "dice", "max_dice", "hit_rate")
@@ -27,12 +28,14 @@ def evaluate_run(
     draws: int = 1000,
     save_maps: bool = False,
     label_map: Path | None = None,
+    precision: Precision = "fp32",
     report: Report | None = None,
 ) -> list[str]:
-    """Evaluate a run or a bare model on a split of `data` and write its files to `out`.
+    """Evaluate a run, a bare or an exported model on a split of `data`; write to `out`.
 
     Args:
         label_map: a YAML file laid over the package's label map.
+        precision: of the network's products.
 
     Returns:
         Lines for a person: what was evaluated if it is not simply the model's findings, the macro
@@ -41,7 +44,7 @@ def evaluate_run(
     Raises:
         DwarfError: no model, no data, no shared finding, or no image in the split.
     """
-    model = load_model(run)
+    model = open_model(run)
     prepared = PreparedData.open(data)
     names = load_label_map(label_map)
     judge = judge_for(model, prepared, names, report)
@@ -57,6 +60,7 @@ def evaluate_run(
         seed=None if config is None else config.seed,
         supervision=supervision_block(config, prepared),
         label_map=names,
+        precision=precision,
         report=report,
     )
     return _lines(metrics)

@@ -13,14 +13,14 @@ from dwarf_cxr.evaluation.calibration import fit_card
 from dwarf_cxr.evaluation.evaluate import has_splits_of, refuse_seen_patients
 from dwarf_cxr.evaluation.references import mean_coverage
 from dwarf_cxr.findings import DESCRIPTIONS
-from dwarf_cxr.models.checkpoint import load_model
+from dwarf_cxr.models.opening import open_model
 from dwarf_cxr.models.outputs import Classifier, ModelCard, ZeroShotClassifier, method_of
 from dwarf_cxr.progress import Report
 
 
 def load_for(run: Path, data: PreparedData) -> Classifier:
     """The model of a run as `judge_for` has it."""
-    return judge_for(load_model(run), data)
+    return judge_for(open_model(run), data)
 
 
 def judge_for(

@@ -122,7 +122,7 @@ class QueryDecoder(nn.Module):
         """Decoded queries, and head-mean attention and head-mean scores of `map_layers`."""
         if self.norm_inputs:
             tokens, prompts = self.norm(tokens), self.norm(prompts)
-        queries = prompts.expand(len(tokens), -1, -1)
+        queries = prompts.expand(tokens.shape[0], -1, -1)
         attention: list[Tensor] = []
         logits: list[Tensor] = []
         for layer in self.layers:

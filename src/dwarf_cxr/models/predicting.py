@@ -1,6 +1,8 @@
 """From pixels to plain arrays: what every trained network's `predict` does."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal
 
 import numpy as np
 import torch
@@ -8,9 +10,33 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from dwarf_cxr.detection.detections import Detections
-from dwarf_cxr.models.outputs import Outputs, Prediction
+from dwarf_cxr.errors import ConfigError
+from dwarf_cxr.models.outputs import Classifier, Outputs, Prediction
 
 PREDICT_BATCH = 32
+
+Precision = Literal["fp32", "bf16"]
+"""Numbers that a network predicts with: as it is stored, or bfloat16 in its large products."""
+
+
+@contextmanager
+def predicting_at(precision: Precision, model: Classifier) -> Iterator[None]:
+    """Within, in this thread, `predict` of `model` runs at `precision`.
+
+    Raises:
+        ConfigError: bf16 for a model that is no PyTorch network.
+    """
+    if precision == "fp32":
+        yield
+        return
+    if not isinstance(model, nn.Module):
+        raise ConfigError(
+            "an exported model runs at the precision of its file; leave --precision out, or give "
+            "the run that it was exported from"
+        )
+    device = next(model.parameters()).device.type
+    with torch.autocast(device, torch.bfloat16):
+        yield
 
 
 @torch.inference_mode()

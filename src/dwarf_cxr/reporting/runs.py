@@ -15,6 +15,7 @@ from dwarf_cxr.data.harmonise import FindingUnion
 from dwarf_cxr.errors import DataError, DwarfError
 from dwarf_cxr.evaluation.cases import Cases, read_cases
 from dwarf_cxr.files import read_json
+from dwarf_cxr.models.opening import evaluation_folder, is_exported
 
 REQUIRED = (
     "method",
@@ -139,7 +140,7 @@ def read_runs(
         raise DwarfError(f"{', '.join(repeated)}: given twice; name every run once")
     names = _short_names(folders)
     runs = tuple(
-        _read_run(folder, name, split, evaluation or folder / f"eval-{split}")
+        _read_run(folder, name, split, evaluation or evaluation_folder(folder, split))
         for folder, name in zip(folders, names, strict=True)
     )
     first = runs[0]
@@ -162,7 +163,7 @@ def read_runs(
 
 
 def _read_run(folder: Path, name: str, split: str, evaluation: Path) -> EvaluatedRun:
-    if not folder.is_dir():
+    if not folder.is_dir() and not (is_exported(folder) and folder.is_file()):
         raise DwarfError(f"{folder}: no such folder; give the folder of a run")
     config_file = folder / "config.yaml"
     config = load_config(config_file) if config_file.is_file() else None
