@@ -5,11 +5,14 @@ from typing import Any
 import numpy as np
 
 from dwarf_cxr.data.store import PreparedData
-from dwarf_cxr.evaluation.cases import Cases, empty_map_tables, summarise
+from dwarf_cxr.evaluation.cases import Cases, summarise
+from dwarf_cxr.evaluation.pair_scores import PairScores, Tables
 from dwarf_cxr.models.outputs import AttributeReader
 from dwarf_cxr.reports.parse import attribute_table
 
 METRICS = ("auc", "ap")
+BATCH = 64
+"""Images whose pixels are in memory together."""
 
 
 def attribute_block(
@@ -28,10 +31,15 @@ def attribute_block(
         patient_ids=tuple(data.patient_ids[index] for index in chosen),
         findings=model.attributes,
         labels=labels,
-        scores=model.predict_attributes(data.pixels[chosen]),
+        scores=np.concatenate(
+            [
+                model.predict_attributes(data.pixels[chosen[start : start + BATCH]])
+                for start in range(0, len(chosen), BATCH)
+            ]
+        ),
         present=np.full(labels.shape, np.nan),
         n_regions=np.zeros(labels.shape),
-        maps=empty_map_tables(*labels.shape),
+        maps=Tables(PairScores(*labels.shape).makers()),
     )
     each, macro = summarise(cases, METRICS, draws=draws, seed=seed)
     return {

@@ -13,6 +13,7 @@ from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.detection.detections import Detections, Detector
 from dwarf_cxr.errors import DataError
 from dwarf_cxr.evaluation.boxes import BoxCases, summarise_boxes
+from dwarf_cxr.evaluation.processes import ALONE, Processes
 from dwarf_cxr.files import write_csv
 from dwarf_cxr.progress import Report
 
@@ -35,7 +36,8 @@ def evaluate_detections(
     draws: int,
     seed: int,
     report: Report | None = None,
-) -> dict[str, Any]:
+    processes: Processes = ALONE,
+) -> dict[str, Any] | None:
     """Detect on the images `indices` of `data`, write the boxes to `path`, score them.
 
     Args:
@@ -43,13 +45,19 @@ def evaluate_detections(
             boxes of all of them.
 
     Returns:
-        `policy`, and estimates in `findings` and `macro` by the names of `boxes.METRICS`.
+        `policy`, and estimates in `findings` and `macro` by the names of `boxes.METRICS`; None in
+        all processes but the first.
     """
-    found: list[Detections] = []
-    for start in range(0, len(indices), BATCH):
+    mine: list[Detections] = []
+    share = processes.share(len(indices), BATCH)
+    for start in range(share.start, share.stop, BATCH):
         if report is not None:
             report("detecting boxes", start, len(indices))
-        found += model.detect(data.pixels[indices[start : start + BATCH]])
+        mine += model.detect(data.pixels[indices[start : start + BATCH]])
+    every = processes.gather(mine)
+    if every is None:
+        return None
+    found = [one for part in every for one in part]
     frames = np.stack([data.widths[indices], data.heights[indices]] * 2, axis=1)
     scales = frames / model.image_size
     own: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {

@@ -9,6 +9,7 @@ from dwarf_cxr.data.label_map import load_label_map
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.evaluation.cases import DICE_LOST
 from dwarf_cxr.evaluation.evaluate import evaluate
+from dwarf_cxr.evaluation.processes import ALONE, Processes
 from dwarf_cxr.evaluation.supervision import supervision_block
 from dwarf_cxr.evaluation.zero_shot import judge_for
 from dwarf_cxr.models.checkpoint import load_model
@@ -27,11 +28,13 @@ def evaluate_run(
     save_maps: bool = False,
     label_map: Path | None = None,
     report: Report | None = None,
+    processes: Processes = ALONE,
 ) -> list[str]:
     """Evaluate a run or a bare model on a split of `data` and write its files to `out`.
 
     Args:
         label_map: a YAML file laid over the package's label map.
+        processes: those that evaluate together (`evaluation/processes.py`).
 
     Returns:
         Lines for a person: what was evaluated if it is not simply the model's findings, the macro
@@ -57,6 +60,7 @@ def evaluate_run(
         supervision=supervision_block(config, prepared),
         label_map=names,
         report=report,
+        processes=processes,
     )
     return _lines(metrics)
 
