@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow check lint types benchmarks clean
+.PHONY: demo test test-slow check lint types bench clean
 
 demo: $(READY)
 	rm -rf demo
@@ -26,9 +26,11 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-benchmarks: $(READY)
-	$(BIN)/python benchmarks/metrics.py
+bench: $(READY)
+	$(BIN)/python benchmarks/step_cost.py
 	$(BIN)/python benchmarks/data.py
+	$(BIN)/python benchmarks/metrics.py
+	$(BIN)/python benchmarks/scale.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -26,7 +26,8 @@ IOR_THRESHOLDS = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 
 BINS = 1024
-"""Of `max_dice`."""
+FEW_PIXELS = 4096
+"""Of `max_dice`: so few are sorted at once."""
 
 
 class MapScores(NamedTuple):
@@ -187,21 +188,33 @@ def max_dice(m: Float[np.ndarray, "pixel"], y: Float[np.ndarray, "pixel"]) -> fl
     threshold can do better than with all of the bin's overlap and none of its pixels: only in the
     few bins where that could be the best are pixels sorted.
     """
-    touched, area = y > 0, y.sum()
+    touched = np.flatnonzero(y)
+    inside = y[touched]
+    area = inside.sum()
+    if len(m) <= FEW_PIXELS:
+        order = np.argsort(-m)
+        return _best_prefix(m[order], np.arange(1, len(m) + 1), np.cumsum(y[order]), area)
     bins = _bins(m)
     count = _from_above(np.bincount(bins, minlength=BINS + 2))
-    overlap = _from_above(np.bincount(bins[touched], y[touched], minlength=BINS + 2))
+    overlap = _from_above(np.bincount(bins[touched], inside, minlength=BINS + 2))
     known = float((2 * overlap / (count + area)).max())
     bound = 2 * overlap[:-1] / (count[1:] + area)
     # a sum in another order differs in its last digits
-    chosen = np.append(bound >= known * (1 - 1e-9), False)[bins]
-    order = np.argsort(-m[chosen])
-    values, shares, own = m[chosen][order], y[chosen][order], bins[chosen][order]
+    chosen = np.flatnonzero(np.append(bound >= known * (1 - 1e-9), False)[bins])
+    chosen = chosen[np.argsort(-m[chosen])]
+    shares, own = y[chosen], bins[chosen]
     higher = _from_above(np.bincount(own, minlength=BINS + 2))
     higher_overlap = _from_above(np.bincount(own, shares, minlength=BINS + 2))
     # of bins that were not chosen all is known but the order within
     counts = np.arange(1, len(own) + 1) + (count - higher)[own + 1]
     overlaps = np.cumsum(shares) + (overlap - higher_overlap)[own + 1]
+    return _best_prefix(m[chosen], counts, overlaps, area)
+
+
+def _best_prefix(
+    values: np.ndarray, counts: np.ndarray, overlaps: np.ndarray, area: float
+) -> float:
+    """The largest Dice of falling `values`, with the pixels and the overlap down to each."""
     # of equal values only the last has every pixel of that value before it
     last = np.append(values[1:] != values[:-1], True)
     return float((2 * overlaps[last] / (counts[last] + area)).max())
@@ -210,11 +223,11 @@ def max_dice(m: Float[np.ndarray, "pixel"], y: Float[np.ndarray, "pixel"]) -> fl
 def _bins(m: Float[np.ndarray, "pixel"]) -> Int64[np.ndarray, "pixel"]:
     """From 0 to `BINS`, never falling where the value rises; all 0 for a constant map."""
     low = m.min()
-    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        scaled = (m - low) * (BINS / (m.max() - low))
-    if not np.isfinite(scaled).all():
+    with np.errstate(divide="ignore", over="ignore"):
+        scale = BINS / (m.max() - low)
+    if not np.isfinite(scale):
         return np.zeros(len(m), dtype=np.int64)
-    return scaled.astype(np.int64)
+    return ((m - low) * scale).astype(np.int64)
 
 
 def _from_above(values: np.ndarray) -> np.ndarray:
