@@ -1,8 +1,8 @@
 """What large data sets need: `python benchmarks/scale.py`.
 
-First the bookkeeping, measured at 225,000 and 10 million images: splits by patient, the schedule's
-order of an epoch, what regions a step trains, and evaluation's tables. Each runs in a process of its
-own; time and peak memory. Then a plan: storage, hours and memory, from rates that can be given.
+First the bookkeeping, measured at 225,000 and 10 million images: splits by patient, the order of an
+epoch, the schedule, AUC with two bootstrap draws. Each runs in a process of its own. Then a plan:
+storage and hours, from rates that can be given; the defaults are no measurements of your machine.
 """
 
 import argparse
@@ -10,7 +10,6 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 from metrics import resident, restart_peak
@@ -52,8 +51,8 @@ def main() -> None:
             print(f"| {step} | {images:,} | {found['seconds']:.1f} | {found['peak'] / 2**20:.0f} |")
     print(
         f"\nPlan, {SIDE} px, {FINDINGS} findings, {given.gpus} GPUs at {given.train_rate:g} "
-        f"images/s in training and {given.evaluate_rate:g} in evaluation, {given.prepare_ms:g} ms to prepare "
-        "a film\n\n| images | cache | preparing | an epoch | evaluating | scores of all |\n"
+        f"images/s in training and {given.evaluate_rate:g} in evaluation, "
+        f"{given.prepare_ms:g} ms to prepare a film\n\n| images | cache | preparing | an epoch | evaluating | scores of all |\n"
         "|---|---|---|---|---|---|"
     )
     for images in given.images:
