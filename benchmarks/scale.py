@@ -52,7 +52,8 @@ def main() -> None:
     print(
         f"\nPlan, {SIDE} px, {FINDINGS} findings, {given.gpus} GPUs at {given.train_rate:g} "
         f"images/s in training and {given.evaluate_rate:g} in evaluation, "
-        f"{given.prepare_ms:g} ms to prepare a film\n\n| images | cache | preparing | an epoch | evaluating | scores of all |\n"
+        f"{given.prepare_ms:g} ms to prepare a film\n\n"
+        "| images | cache | preparing | an epoch | evaluating | scores of all |\n"
         "|---|---|---|---|---|---|"
     )
     for images in given.images:
