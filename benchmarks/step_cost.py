@@ -1,8 +1,8 @@
 """What of a training step is not the image encoder, on the CPU: `python benchmarks/step_cost.py`.
 
 The training loop's own steps (`take_step`) on made-up films with a 256-wide decoder, given stored
-tokens of a ViT-B/16 of random weights; the image encoder alone, forwards, backwards and its share of
-the optimiser; and KAD's way of encoding the prompts anew in each step. Process CPU time of one
+tokens of a ViT-B/16 of random weights; the image encoder alone, forwards, backwards and its share
+of the optimiser; and KAD's way of encoding the prompts anew in each step. Process CPU time of one
 thread, the smallest of interleaved rounds.
 """
 
