@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow check lint types benchmarks faults kills fuzz licences audit clean
+.PHONY: demo test test-slow check lint types bench faults kills fuzz licences audit clean
 
 demo: $(READY)
 	rm -rf demo
@@ -26,9 +26,11 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-benchmarks: $(READY)
-	$(BIN)/python benchmarks/metrics.py
+bench: $(READY)
+	$(BIN)/python benchmarks/step_cost.py
 	$(BIN)/python benchmarks/data.py
+	$(BIN)/python benchmarks/metrics.py
+	$(BIN)/python benchmarks/scale.py
 
 faults: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults

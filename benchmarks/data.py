@@ -8,20 +8,27 @@ the rows, not on the pixels, which are never all in memory.
 
 import argparse
 import gc
+import io
 import json
+import os
 import struct
 import subprocess
 import sys
 import tempfile
 import time
 import zlib
+from collections.abc import Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL
 import torch
-from metrics import best_of
+from metrics import resident, restart_peak
+from PIL import Image
+from timing import Target, heading, in_turn, line, wall_in_turn
 
 from dwarf_cxr.data.batches import RegionTargets, load_batch
 from dwarf_cxr.data.check import check
@@ -31,6 +38,10 @@ from dwarf_cxr.data.records import Box, Radiograph, Region, SourceSet
 from dwarf_cxr.data.store import PreparedData
 
 SIZE, CACHED, BATCH = 224, 2000, 32
+FEW = 200
+"""Images in MONAI's caches."""
+LARGE = 24
+"""Films that `all_cores` prepares."""
 FINDINGS = tuple(f"Finding {number}" for number in range(14))
 STEPS = ("prepare", "open", "check")
 
@@ -68,11 +79,15 @@ def cached_image(folder: Path) -> None:
         for chosen in order:
             load_batch(data, targets, chosen, range(len(data.findings)))
 
-    reading = best_of(pixels, 5) / CACHED
-    whole = best_of(batches, 5) / CACHED
-    print(
-        f"a cached image of {SIZE} px, random order in batches of {BATCH}: {reading * 1e6:.1f} µs; "
-        f"with labels and regions of {len(data.findings)} findings {whole * 1e6:.1f} µs"
+    reading, whole = (seconds / CACHED for seconds in in_turn([pixels, batches], 5))
+    heading(f"Reading (numpy {np.__version__}, OpenCV {cv2.__version__}, Pillow {PIL.__version__})")
+    line(
+        f"a cached image of {SIZE} px, random order in batches of {BATCH}",
+        f"{reading * 1e6:.1f} µs",
+        f"with labels and regions of {len(data.findings)} findings {whole * 1e6:.1f} µs",
+        reading * 1e6,
+        " µs",
+        Target(20, at_most=True),
     )
     for width, height, suffix in (
         (1024, 1024, "png"),
@@ -81,17 +96,101 @@ def cached_image(folder: Path) -> None:
         (2048, 2500, "jpg"),
     ):
         content = cv2.imencode(f".{suffix}", film(generator, width, height))[1].tobytes()
-        decoding = best_of(partial(decode, content), 5)
-        print(
-            f"decoding and resizing a {width}×{height} {suffix} of {len(content) / 1e3:.0f} kB: "
-            f"{decoding * 1e3:.1f} ms, {decoding / reading:,.0f} times a cached image "
-            f"({decoding / whole:,.0f} times with labels and regions)"
+        ours, naive = in_turn([partial(decode, content), partial(decode_naively, content)], 5)
+        what = f"{width}×{height} {suffix} of {len(content) / 1e3:.0f} kB"
+        pillow = f"Pillow RGB + bicubic {naive * 1e3:.1f} ms"
+        large = width > 1024
+        line(
+            f"reading it from the cache instead of decoding a {what}",
+            f"{reading * 1e6:.1f} µs",
+            pillow,
+            naive / reading,
+            "x",
+            Target(1000) if large else None,
+        )
+        line(
+            f"preparing a {what}",
+            f"{ours * 1e3:.1f} ms",
+            pillow,
+            naive / ours,
+        )
+    all_cores(folder, generator)
+    monai(folder, data, order, reading)
+
+
+def all_cores(folder: Path, generator: np.random.Generator) -> None:
+    """Preparing a folder of films, on all cores, against a plain loop of Pillow; by the clock."""
+    films = folder / "large"
+    films.mkdir()
+    radiographs = []
+    for number in range(LARGE):
+        path = films / f"{number}.jpg"
+        cv2.imwrite(str(path), film(generator, 2048, 2500))
+        labels = {FINDINGS[0]: number % 2 == 0}
+        split = ("train", "val", "test")[number % 3]
+        radiographs.append(Radiograph(f"{number}", f"p{number}", path, labels, (), split=split))
+    source = SourceSet("films", FINDINGS[:1], tuple(radiographs), "generated", "CC0-1.0", "nobody")
+    rounds = iter(range(10))
+
+    def ours() -> None:
+        out = folder / f"prepared-{next(rounds)}"
+        prepare(source, out, size=SIZE, progress=lambda done, total: None)
+
+    def naive() -> None:
+        for one in radiographs:
+            decode_naively(one.path.read_bytes())
+
+    fast, slow = wall_in_turn([ours, naive], 2)
+    cores = os.cpu_count() or 1
+    line(
+        f"`dwarf data prepare`, {LARGE} films of 2048×2500 jpg, {cores} cores, by the clock",
+        f"{fast / LARGE * 1e3:.1f} ms a film, with hashes and checks",
+        f"Pillow RGB + bicubic, a loop {slow / LARGE * 1e3:.1f} ms",
+        slow / fast,
+        "x",
+        Target(3),
+    )
+
+
+def monai(folder: Path, data: PreparedData, order: list[np.ndarray], reading: float) -> None:
+    """MONAI's caches of the same images, where it is installed."""
+    if find_spec("monai") is None:
+        print("| MONAI's caches | - | MONAI is not installed | - | - | - |")
+        return
+    import monai as peer
+    from monai.data import CacheDataset, PersistentDataset
+
+    few = [{"image": np.array(data.pixels[index])} for index in range(FEW)]
+    caches = {
+        "PersistentDataset": PersistentDataset(few, lambda item: item, folder / "monai"),
+        "CacheDataset": CacheDataset(few, lambda item: item, progress=False),
+    }
+    for name, cached in caches.items():
+
+        def read(cached: Sequence[dict[str, np.ndarray]] = cached) -> None:
+            for chosen in order:
+                np.stack([np.asarray(cached[int(index) % FEW]["image"]) for index in chosen])
+
+        read()
+        [theirs] = in_turn([read], 3)
+        theirs /= sum(map(len, order))
+        line(
+            "reading it from the cache",
+            f"{reading * 1e6:.1f} µs, memory-mapped",
+            f"MONAI {peer.__version__} {name} {theirs * 1e6:.1f} µs",
+            theirs / reading,
         )
 
 
 def decode(content: bytes) -> np.ndarray:
     """What preparing does with the bytes of a file."""
     return resize(decode_grey(content, "film"), SIZE)
+
+
+def decode_naively(content: bytes) -> np.ndarray:
+    """What a plain loader does: three channels at full size, then bicubic."""
+    with Image.open(io.BytesIO(content)) as opened:
+        return np.asarray(opened.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BICUBIC))
 
 
 def film(generator: np.random.Generator, width: int, height: int) -> np.ndarray:
@@ -155,7 +254,7 @@ def measure(step: str, rows: int, folder: Path) -> None:
     out = folder / f"data-{rows}"
     source = records(folder / "films", rows) if step == "prepare" else None
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    restart_peak()
     before, start = resident("VmRSS"), time.perf_counter()
     if source is not None:
         prepare(source, out, size=8, progress=lambda done, total: None)
@@ -165,12 +264,6 @@ def measure(step: str, rows: int, folder: Path) -> None:
         check(out)
     seconds, peak = time.perf_counter() - start, resident("VmHWM")
     print(json.dumps({"extra": peak - before, "seconds": seconds}))
-
-
-def resident(field: str) -> int:
-    """This process's memory in bytes: VmRSS now, VmHWM at its peak."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
 def write_films(folder: Path, count: int) -> None:

@@ -541,14 +541,16 @@ def evaluate(
 ) -> None:
     """Score a run on a split with intervals, beside the image-blind references.
 
-    On other data than it was trained on, the findings that both have are evaluated.
+    On other data than it was trained on, the findings that both have are evaluated. Started several
+    times by torchrun, each process scores a share of the images.
     """
+    from dwarf_cxr.evaluation.processes import started_together
     from dwarf_cxr.evaluation.run import evaluate_run
     from dwarf_cxr.models.opening import evaluation_folder
     from dwarf_cxr.reporting.page import run_page
 
     folder = evaluation_folder(run, split) if out is None else out
-    with _shown_progress() as report:
+    with started_together() as processes, _shown_progress() as report:
         lines = evaluate_run(
             run,
             data,
@@ -558,8 +560,11 @@ def evaluate(
             save_maps=save_maps,
             label_map=label_map,
             precision=precision.value,
-            report=report,
+            report=report if processes.first else None,
+            processes=processes,
         )
+        if not processes.first:
+            return
         page = run_page(run, split=split, data=data, evaluation=folder, progress=report)
     typer.echo("\n".join([*lines, str(folder / "metrics.json"), str(page)]))
 

@@ -172,3 +172,26 @@ def test_a_pixel_of_a_union_is_marked_where_a_part_marks_it(parts):
     assert (scores.soft_dice, scores.hit) == (largest.soft_dice, largest.hit)
     assert (scores.dice == largest.dice) == (parts == 1)
     assert np.isnan(score_union(maps, truth, None).dice)
+
+
+@pytest.mark.parametrize("kind", ["smooth", "tied", "constant", "skewed", "tiny", "single"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_max_dice_of_many_pixels_equals_that_of_all_sorted(kind, dtype):
+    rng = np.random.default_rng(len(kind))
+    values = {
+        "smooth": upsample(rng.random((9, 7)).astype(np.float32), 101).ravel(),
+        "tied": np.round(rng.random(101 * 101), 1),
+        "constant": np.full(101 * 101, 0.3),
+        "skewed": np.exp(60 * rng.random(101 * 101) - 60),
+        "tiny": 1e-30 * rng.random(101 * 101),
+        "single": rng.random(101 * 101),
+    }[kind].astype(dtype)
+    truth = rng.random(101 * 101) * (rng.random(101 * 101) < 0.2)
+    if kind == "single":
+        truth = (np.arange(101 * 101) == 77).astype(float)
+    order = np.argsort(-values, kind="stable")
+    best, overlap = 0.0, np.cumsum(truth[order])
+    for last in range(len(order)):
+        if last + 1 == len(order) or values[order[last]] != values[order[last + 1]]:
+            best = max(best, 2 * overlap[last] / (last + 1 + truth.sum()))
+    assert max_dice(values, truth) == pytest.approx(best, rel=1e-12)

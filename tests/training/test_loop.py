@@ -527,6 +527,23 @@ def test_two_processes_train_as_one(place, tmp_path):
         assert largest_difference(one, two) < 2e-5
 
 
+def test_no_step_runs_the_text_encoder(place, tmp_path, monkeypatch):
+    """Prompts are encoded once, when the network is built; KAD encodes them in each step."""
+    from transformers import BertModel
+
+    calls, forward = [], BertModel.forward
+
+    def counted(*arguments, **named):
+        calls.append(1)
+        return forward(*arguments, **named)
+
+    monkeypatch.setattr(BertModel, "forward", counted)
+    for name, epochs in (("short", 1), ("long", 4)):
+        calls.clear()
+        train(configure(place, [f"epochs={epochs}"]), tmp_path / name, report=quiet)
+        assert len(calls) == 1
+
+
 def test_a_batch_too_small_to_be_shared_is_refused(place, tmp_path):
     with pytest.raises(ConfigError, match="batch_size = 2"):
         train(configure(place, ["batch_size=2", "accumulate=3"]), tmp_path / "run", report=quiet)

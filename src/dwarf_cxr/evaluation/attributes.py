@@ -7,10 +7,13 @@ import numpy as np
 from jaxtyping import Float64
 
 from dwarf_cxr.data.store import PreparedData
-from dwarf_cxr.evaluation.cases import Cases, empty_map_tables, summarise
+from dwarf_cxr.evaluation.cases import Cases, summarise
+from dwarf_cxr.evaluation.pair_scores import PairScores, Tables
 from dwarf_cxr.reports.parse import attribute_table
 
 METRICS = ("auc", "ap")
+BATCH = 64
+"""Images whose pixels are in memory together."""
 
 
 def attribute_block(
@@ -40,7 +43,7 @@ def attribute_block(
         scores=probability[rows],
         present=np.full(labels.shape, np.nan),
         n_regions=np.zeros(labels.shape),
-        maps=empty_map_tables(*labels.shape),
+        maps=Tables(PairScores(*labels.shape).makers()),
     )
     each, macro = summarise(cases, METRICS, draws=draws, seed=seed)
     return {

@@ -12,7 +12,8 @@ from dwarf_cxr.evaluation.scores import Weights
 
 LEVEL = (2.5, 97.5)
 CHUNK = 250
-"""Draws whose weights are in memory together."""
+CHUNK_WEIGHTS = 5_000_000
+"""At most so many draws, and so many weights of patients in them, are in memory together."""
 ENOUGH = 0.5
 """An interval is given when the metric is defined in at least this share of the draws."""
 
@@ -60,8 +61,10 @@ def patient_weights(patients: int, draws: int, seed: int) -> Iterator[Weights]:
     """How often each patient is drawn, in chunks of draws; the same for the same seed."""
     generator = np.random.default_rng(seed)
     shares = np.full(patients, 1 / patients)
-    for start in range(0, draws, CHUNK):
-        count = min(CHUNK, draws - start)
+    # a draw takes the same random numbers in whatever chunk it is
+    chunk = max(1, min(CHUNK, CHUNK_WEIGHTS // patients))
+    for start in range(0, draws, chunk):
+        count = min(chunk, draws - start)
         yield generator.multinomial(patients, shares, size=count).astype(np.float64)
 
 

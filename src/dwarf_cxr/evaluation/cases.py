@@ -23,6 +23,7 @@ from dwarf_cxr.evaluation.maps import (
     MapScores,
     reached_share,
 )
+from dwarf_cxr.evaluation.pair_scores import Table, Tables
 from dwarf_cxr.evaluation.scores import (
     Weights,
     area_under_curve,
@@ -31,8 +32,6 @@ from dwarf_cxr.evaluation.scores import (
     rank_sums,
 )
 from dwarf_cxr.files import write_csv
-
-Table = Float64[np.ndarray, "image finding"]
 
 DECISION_METRICS = ("f1", "mcc", "accuracy")
 """Those of `DecisionScores`; they need a score threshold."""
@@ -90,6 +89,8 @@ COLUMNS = (
 LATER_COLUMNS = ("ior", "ham_iou", "ham_ior")
 """Missing in tables of earlier versions, which are read as if nothing was scored there."""
 _SCORED = (*MapScores._fields, "fp_area")
+WRITTEN_TOGETHER = 4096
+"""Images whose scores are in memory together when cases.csv is written."""
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,11 @@ class Cases:
         """The metric of every finding, for each draw; NaN where undefined."""
         patients = patient_codes(self.patient_ids)
         columns = []
+        of_maps = None if metric in SCORE_METRICS else self._map_values(metric)
         for finding in range(len(self.findings)):
             labels, scores = self.labels[:, finding], self.scores[:, finding]
-            if metric not in SCORE_METRICS:
-                values = self._map_values(metric)[:, finding]
-                columns.append(weighted_means(values, patients, weights))
+            if of_maps is not None:
+                columns.append(weighted_means(of_maps[:, finding], patients, weights))
             elif metric in DECISION_METRICS:
                 present = self.present[:, finding]
                 if np.isnan(present).all():
@@ -287,6 +288,8 @@ def _rows(cases: Cases) -> Iterator[dict[str, Any]]:
     for image, (image_id, patient_id) in enumerate(
         zip(cases.image_ids, cases.patient_ids, strict=True)
     ):
+        if image % WRITTEN_TOGETHER == 0:
+            maps = _of_images(cases.maps, slice(image, image + WRITTEN_TOGETHER))
         for finding, name in enumerate(cases.findings):
             numbers = {
                 "label": cases.labels[image, finding],
@@ -294,8 +297,8 @@ def _rows(cases: Cases) -> Iterator[dict[str, Any]]:
                 "n_regions": cases.n_regions[image, finding],
                 "present": cases.present[image, finding],
                 **{
-                    column: table[image, finding]
-                    for column, table in cases.maps.items()
+                    column: table[image % WRITTEN_TOGETHER, finding]
+                    for column, table in maps.items()
                     if column not in REACHED_COLUMNS
                 },
             }
@@ -305,6 +308,12 @@ def _rows(cases: Cases) -> Iterator[dict[str, Any]]:
                 "finding": name,
                 **{column: _written(column, value) for column, value in numbers.items()},
             }
+
+
+def _of_images(maps: Mapping[str, Table], images: slice) -> dict[str, Table]:
+    if isinstance(maps, Tables):
+        return maps.of(images)
+    return {column: table[images] for column, table in maps.items()}
 
 
 def _written(column: str, value: float) -> str:

@@ -1,9 +1,9 @@
 """Evaluating a model on a split: cases, metrics with intervals, references, thresholds."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64
@@ -23,8 +23,6 @@ from dwarf_cxr.evaluation.cases import (
     ONE_FILM,
     SHUFFLED_COLUMNS,
     Cases,
-    empty_map_tables,
-    set_map_scores,
     summarise,
     write_cases,
 )
@@ -32,8 +30,10 @@ from dwarf_cxr.evaluation.cost import Stopwatch, cost_block
 from dwarf_cxr.evaluation.detections import BOXES_FILE, evaluate_detections
 from dwarf_cxr.evaluation.localisation import localisation
 from dwarf_cxr.evaluation.maps import any_marks, fit_map_threshold, score_map, score_union, upsample
-from dwarf_cxr.evaluation.mean_maps import MeanMapsSum, write_mean_maps
+from dwarf_cxr.evaluation.mean_maps import MeanMapsSum, summed, write_mean_maps
 from dwarf_cxr.evaluation.oracle import oracle
+from dwarf_cxr.evaluation.pair_scores import PairScores, Tables
+from dwarf_cxr.evaluation.processes import ALONE, Processes
 from dwarf_cxr.evaluation.references import (
     REFERENCES,
     SHUFFLES,
@@ -90,6 +90,7 @@ def evaluate(
     label_map: LabelMap | None = None,
     precision: Precision = "fp32",
     report: Report | None = None,
+    processes: Processes = ALONE,
 ) -> dict[str, Any]:
     """Score `model` on a split; write metrics.json, cases.csv, mean maps and, if asked, all maps.
 
@@ -103,6 +104,8 @@ def evaluate(
         supervision: the block of that name (`evaluation/supervision.py`), only recorded.
         label_map: what findings of different data sets are the same; by default the package's.
         precision: of scores and maps; a detector's boxes are always made in fp32.
+        processes: each scores a share of the images; the first gathers them, computes the metrics
+            and writes.
 
     Returns:
         The content of metrics.json.
@@ -138,34 +141,47 @@ def evaluate(
         raise DataError(f"{data.folder}: no image in split {split!r}; its splits are {present}")
 
     refuse_seen_patients(card, data, split)
-    collected = _Collected(judge, data, indices)
+    share = processes.share(len(indices), BATCH)
+    collected = _Collected(judge, data, indices[share])
     predicting = Stopwatch()
     means = MeanMapsSum(judge.findings, card.map_domain)
     kept_maps: list[Float32[np.ndarray, "batch finding h w"]] = []
     detected: list[Detections] = []
     told: list[Float64[np.ndarray, "batch attribute"]] = []
-    for start in range(0, len(indices), BATCH):
+    for start in range(share.start, share.stop, BATCH):
         if report is not None:
             report(f"scoring {split} images", start, len(indices))
-        chunk = indices[start : start + BATCH]
+        chunk = indices[start : min(start + BATCH, share.stop)]
         pixels = np.ascontiguousarray(data.pixels[chunk])
         with predicting.running(), predicting_at(precision, model):
             outputs = judge.predict(pixels)
-        collected.add(start, chunk, outputs)
+        collected.add(start - share.start, chunk, outputs)
         means.add(data.labels[chunk], data.pixels[chunk], outputs.maps)
         detected += outputs.own.detections or ()
         if outputs.own.attributes is not None:
             told.append(outputs.own.attributes)
         if save_maps:
             kept_maps.append(outputs.maps)
+    every = processes.gather(
+        (collected.part(), means, kept_maps, predicting.seconds, detected, told)
+    )
+    if every is None:
+        return processes.from_first(None)
+    if processes.count > 1:
+        collected = _joined(judge, data, indices, [part[0] for part in every])
+        means = summed([part[1] for part in every])
+        kept_maps = [maps for part in every for maps in part[2]]
+        detected = [one for part in every for one in part[4]]
+        told = [rows for part in every for rows in part[5]]
+    seconds = sum(part[3] for part in every)
     collected.add_shuffled(np.random.default_rng(bootstrap_seed))
 
     cases = collected.cases
     refuse_nan_scores(cases.scores, cases.image_ids, cases.findings)
     findings, macro = summarise(cases, METRICS, draws=draws, seed=bootstrap_seed)
     references = {
-        name: _block(collected.as_cases(tables, WHY_UNSCORED[name]), draws, bootstrap_seed)
-        for name, tables in collected.references.items()
+        name: _block(collected.as_cases(scores, WHY_UNSCORED[name]), draws, bootstrap_seed)
+        for name, scores in collected.references.items()
     }
     metrics: dict[str, Any] = {
         "method": card.method,
@@ -180,7 +196,7 @@ def evaluate(
         "references": references,
         "oracle": oracle(cases, draws=draws, seed=bootstrap_seed),
         "localisation": localisation(cases, draws=draws, seed=bootstrap_seed),
-        "cost": cost_block(model, predicting.seconds, len(indices), precision),
+        "cost": cost_block(model, seconds, len(indices), precision),
     }
     if supervision is not None:
         metrics["supervision"] = dict(supervision)
@@ -217,7 +233,7 @@ def evaluate(
     if save_maps:
         _write_maps(out / "maps.npz", np.concatenate(kept_maps), cases)
     write_json(out / "metrics.json", metrics)
-    return metrics
+    return processes.from_first(metrics)
 
 
 def fit_card_thresholds(
@@ -271,7 +287,7 @@ class QuickScorer:
     ) -> dict[str, float | None]:
         """`auc`, `dice` and `hit_rate`; None where no finding defines them."""
         images, findings = probability.shape
-        tables = empty_map_tables(images, findings)
+        map_scores = PairScores(images, findings)
         for finding in range(findings):
             chosen = np.flatnonzero(self.pairs[:, 1] == finding)
             truths = [self.truths[pair] for pair in chosen]
@@ -279,7 +295,7 @@ class QuickScorer:
             drawn = [upsample(maps[row, finding], self.SIZE) for row in rows]
             threshold = fit_map_threshold(drawn, truths)
             for row, map_, truth in zip(rows, drawn, truths, strict=True):
-                set_map_scores(tables, row, finding, score_map(map_, truth, threshold))
+                map_scores.add(row, finding, score_map(map_, truth, threshold))
         cases = Cases(
             image_ids=tuple(map(str, range(images))),
             patient_ids=tuple(map(str, range(images))),
@@ -288,7 +304,7 @@ class QuickScorer:
             scores=np.asarray(probability, dtype=np.float64),
             present=np.full((images, findings), np.nan),
             n_regions=np.zeros((images, findings)),
-            maps=tables,
+            maps=Tables(map_scores.makers()),
         )
         refuse_nan_scores(
             cases.scores,
@@ -304,6 +320,19 @@ class QuickScorer:
         return values
 
 
+class _Part(NamedTuple):
+    """What one process collected of its images: plain arrays, as `_Collected` has them."""
+
+    image_ids: tuple[str, ...]
+    scores: np.ndarray
+    present: np.ndarray
+    fp_area: np.ndarray
+    own: PairScores
+    references: dict[str, PairScores]
+    evidence: PairScores | None
+    positive_maps: dict[tuple[int, int], np.ndarray]
+
+
 class _Collected:
     """Fills the tables of cases batch by batch."""
 
@@ -311,13 +340,15 @@ class _Collected:
         shape = (len(indices), len(data.findings))
         self.data, self.indices, self.judge = data, indices, judge
         self.supervised = (data.has_region() & (data.labels == 1))[indices]
-        self.references = {name: empty_map_tables(*shape) for name in REFERENCES}
-        self.evidence: dict[str, np.ndarray] | None = None
+        self.references = {name: PairScores(*shape) for name in REFERENCES}
+        self.own, self.fp_area = PairScores(*shape), np.full(shape, np.nan)
+        self.evidence: PairScores | None = None
         self.positive_maps: dict[tuple[int, int], np.ndarray] = {}
-        n_regions = np.array(
-            [[len(data.regions(int(index), name)) for name in data.findings] for index in indices],
-            dtype=np.float64,
-        ).reshape(shape)
+        n_regions = np.zeros(shape)
+        for row, index in enumerate(indices):
+            if int(index) in data.regions_by_image:
+                n_regions[row] = [len(data.regions(index, name)) for name in data.findings]
+        shuffled_scores = self.references["shuffled"].makers()
         self.cases = Cases(
             image_ids=tuple(data.image_ids[index] for index in indices),
             patient_ids=tuple(data.patient_ids[index] for index in indices),
@@ -326,10 +357,13 @@ class _Collected:
             scores=np.full(shape, np.nan),
             present=np.full(shape, np.nan),
             n_regions=n_regions,
-            maps={
-                **empty_map_tables(*shape),
-                **{column: np.full(shape, np.nan) for column in SHUFFLED_COLUMNS},
-            },
+            maps=Tables(
+                {
+                    **self.own.makers(),
+                    "fp_area": lambda images: self.fp_area[images],
+                    **{column: shuffled_scores[of] for column, of in SHUFFLED_COLUMNS.items()},
+                }
+            ),
         )
 
     def add(self, start: int, chunk: np.ndarray, outputs: MergedOutputs) -> None:
@@ -348,7 +382,7 @@ class _Collected:
         maps = outputs.own.maps[offset, columns]
         if self.cases.labels[row, finding] == 0 and limits is not None:
             marked = any_marks([upsample(one, size) for one in maps], limits)
-            self.cases.maps["fp_area"][row, finding] = marked.mean()
+            self.fp_area[row, finding] = marked.mean()
         if not self.supervised[row, finding]:
             return
         truth = self.data.coverage(int(self.indices[row]), name, size)
@@ -356,21 +390,21 @@ class _Collected:
             scores = score_union(maps, truth, limits)
         except DataError as fault:
             raise DataError(f"image {self.cases.image_ids[row]}, {name}: {fault}") from None
-        set_map_scores(self.cases.maps, row, finding, scores)
+        self.own.add(row, finding, scores)
         self.positive_maps[row, finding] = maps
-        set_map_scores(self.references["all_ones"], row, finding, all_ones(truth))
+        self.references["all_ones"].add(row, finding, all_ones(truth))
         grid = (maps.shape[1], maps.shape[2])
-        set_map_scores(self.references["best_grid"], row, finding, best_grid(truth, grid))
+        self.references["best_grid"].add(row, finding, best_grid(truth, grid))
         prior = prior_scores(self.judge.priors[name], truth, self.judge.prior_limits[name])
         if prior is not None:
-            set_map_scores(self.references["train_prior"], row, finding, prior)
+            self.references["train_prior"].add(row, finding, prior)
         if "evidence" in outputs.extras:
             if self.evidence is None:
-                self.evidence = empty_map_tables(*self.supervised.shape)
+                self.evidence = PairScores(*self.supervised.shape)
             evidence = outputs.own.extras["evidence"][offset, columns]
             # evidence of one half is none at all: the film adds nothing to the prior there
             scores = score_union(evidence, truth, [0.5] * len(columns))
-            set_map_scores(self.evidence, row, finding, scores)
+            self.evidence.add(row, finding, scores)
 
     def add_shuffled(self, generator: np.random.Generator) -> None:
         """Score every map on other images with the finding, once all maps are there."""
@@ -382,11 +416,38 @@ class _Collected:
             maps = [self.positive_maps[row, finding] for row in rows]
             scores = shuffled(maps, truths, self.judge.map_limits[name], generator)
             for row, row_scores in zip(rows, scores or [], strict=False):
-                set_map_scores(self.references["shuffled"], row, finding, row_scores)
-        for column, of in SHUFFLED_COLUMNS.items():
-            self.cases.maps[column][:] = self.references["shuffled"][of]
+                self.references["shuffled"].add(row, finding, row_scores)
 
-    def as_cases(self, tables: dict[str, np.ndarray], why_unscored: str) -> Cases:
+    def part(self) -> "_Part":
+        """What was collected, for another process."""
+        cases = self.cases
+        return _Part(
+            cases.image_ids,
+            cases.scores,
+            cases.present,
+            self.fp_area,
+            self.own,
+            self.references,
+            self.evidence,
+            self.positive_maps,
+        )
+
+    def take(self, part: "_Part", rows: np.ndarray) -> None:
+        """Take what another process collected of the images that are `rows` here."""
+        self.cases.scores[rows] = part.scores
+        self.cases.present[rows] = part.present
+        self.fp_area[rows] = part.fp_area
+        self.own.take(part.own, rows)
+        for name, scores in part.references.items():
+            self.references[name].take(scores, rows)
+        if part.evidence is not None:
+            if self.evidence is None:
+                self.evidence = PairScores(*self.supervised.shape)
+            self.evidence.take(part.evidence, rows)
+        for (row, finding), maps in part.positive_maps.items():
+            self.positive_maps[int(rows[row]), finding] = maps
+
+    def as_cases(self, scores: PairScores, why_unscored: str) -> Cases:
         """The same images with other maps' metrics."""
         one = self.cases
         return Cases(
@@ -397,9 +458,32 @@ class _Collected:
             one.scores,
             one.present,
             one.n_regions,
-            tables,
+            Tables(scores.makers()),
             why_unscored,
         )
+
+
+def _joined(
+    judge: MergedClassifier, data: PreparedData, indices: np.ndarray, parts: Sequence["_Part"]
+) -> "_Collected":
+    """What all processes collected, put together by image id.
+
+    Raises:
+        DataError: an image was scored by no process, or by two.
+    """
+    whole = _Collected(judge, data, indices)
+    row_of = {image_id: row for row, image_id in enumerate(whole.cases.image_ids)}
+    scored = [image_id for part in parts for image_id in part.image_ids]
+    if len(scored) != len(row_of) or set(scored) != set(row_of):
+        raise DataError(
+            f"{data.folder}: the processes scored {len(scored)} images, {len(set(scored))} of them "
+            f"distinct and {len(row_of.keys() & set(scored))} of the {len(row_of)} of the split; "
+            "give every process the same data"
+        )
+    for part in parts:
+        rows = np.array([row_of[image_id] for image_id in part.image_ids], dtype=np.int64)
+        whole.take(part, rows)
+    return whole
 
 
 def has_splits_of(card: ModelCard, data: PreparedData) -> bool:

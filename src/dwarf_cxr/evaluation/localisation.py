@@ -8,12 +8,14 @@ gated by the prediction. The overlaps themselves are in `maps.py`.
 """
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from dwarf_cxr.evaluation.cases import Cases, summarise
 from dwarf_cxr.evaluation.maps import HAM_THRESHOLD, IOR_THRESHOLDS, IOU_THRESHOLDS
+from dwarf_cxr.evaluation.pair_scores import Table, Tables
 
 POLICIES = {
     "validation": "a pixel is marked where the map is at least the threshold that the model has "
@@ -36,12 +38,13 @@ def localisation(cases: Cases, *, draws: int, seed: int) -> dict[str, Any]:
     intervals over patients; the macro mean is over findings with a scored pair.
     """
     tables = {
-        f"{column} >= {threshold}": _reached(cases.maps[column], threshold)
+        f"{column} >= {threshold}": _reached(cases.maps, column, threshold)
         for measures in MEASURES.values()
         for column, thresholds in measures.values()
         for threshold in thresholds
     }
-    reached = dataclasses.replace(cases, maps={**cases.maps, **tables})
+    own = {column: _as_it_is(cases.maps, column) for column in cases.maps}
+    reached = dataclasses.replace(cases, maps=Tables({**own, **tables}))
     # all at once: the draws of patients cost more than what is computed from them
     findings, macro = summarise(reached, tuple(tables), draws=draws, seed=seed)
     return {
@@ -62,5 +65,13 @@ def localisation(cases: Cases, *, draws: int, seed: int) -> dict[str, Any]:
     }
 
 
-def _reached(values: np.ndarray, threshold: float) -> np.ndarray:
-    return np.where(np.isnan(values), np.nan, values >= threshold)
+def _as_it_is(maps: Mapping[str, Table], column: str) -> Callable[[slice], Table]:
+    return lambda images: maps[column][images]
+
+
+def _reached(maps: Mapping[str, Table], column: str, threshold: float) -> Callable[[slice], Table]:
+    def table(images: slice) -> Table:
+        values = maps[column][images]
+        return np.where(np.isnan(values), np.nan, values >= threshold)
+
+    return table

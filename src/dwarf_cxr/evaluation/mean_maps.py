@@ -59,6 +59,14 @@ class MeanMapsSum:
             self.maps[finding] += _relative(map_) if self.domain == "simplex" else map_
             self.films[finding] += pixels[row]
 
+    def take(self, other: "MeanMapsSum") -> None:
+        """Add what another one was given."""
+        if other.maps is None or other.films is None:
+            return
+        self.counts += other.counts
+        self.maps = other.maps if self.maps is None else self.maps + other.maps
+        self.films = other.films if self.films is None else self.films + other.films
+
     def mean(self) -> MeanMaps:
         """The means of what was added.
 
@@ -78,6 +86,14 @@ class MeanMapsSum:
             np.where(enough, maps, np.nan).astype(np.float32),
             np.where(enough, np.round(self.films / divisor), 0).astype(np.uint8),
         )
+
+
+def summed(parts: Sequence[MeanMapsSum]) -> MeanMapsSum:
+    """What all were given."""
+    whole = MeanMapsSum(parts[0].findings, parts[0].domain)
+    for part in parts:
+        whole.take(part)
+    return whole
 
 
 def only_positive(

@@ -10,6 +10,7 @@ from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.evaluation.bootstrap import bounds
 from dwarf_cxr.evaluation.cases import DICE_LOST
 from dwarf_cxr.evaluation.evaluate import evaluate
+from dwarf_cxr.evaluation.processes import ALONE, Processes
 from dwarf_cxr.evaluation.supervision import supervision_block
 from dwarf_cxr.evaluation.zero_shot import judge_for
 from dwarf_cxr.models.opening import open_model
@@ -30,12 +31,14 @@ def evaluate_run(
     label_map: Path | None = None,
     precision: Precision = "fp32",
     report: Report | None = None,
+    processes: Processes = ALONE,
 ) -> list[str]:
     """Evaluate a run, a bare or an exported model on a split of `data`; write to `out`.
 
     Args:
         label_map: a YAML file laid over the package's label map.
         precision: of the network's products.
+        processes: those that evaluate together (`evaluation/processes.py`).
 
     Returns:
         Lines for a person: what was evaluated if it is not simply the model's findings, the macro
@@ -62,6 +65,7 @@ def evaluate_run(
         label_map=names,
         precision=precision,
         report=report,
+        processes=processes,
     )
     return _lines(metrics)
 
