@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import csv
 import functools
+import io
 import json
 import multiprocessing
 import os
@@ -52,7 +53,7 @@ def encoders() -> Path:
     """A folder with random encoders, `vit` and `bert`, and `tiny.yaml`, settings that use them."""
     folder = Path(tempfile.mkdtemp(prefix="dwarf-tiny-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    with contextlib.redirect_stderr(None):  # transformers shows a bar
+    with contextlib.redirect_stderr(io.StringIO()):  # transformers shows a bar
         chosen = settings(write_vit(folder / "vit"), write_bert(folder / "bert"))
     (folder / "tiny.yaml").write_text(yaml.safe_dump(chosen.model_dump(mode="json")))
     return folder

@@ -19,31 +19,26 @@ from tests.reporting.made import DRAWS, FINDINGS, HEIGHT, ODD, SIZE, WIDTH
 from tests.reporting.test_page import Reader, metrics_of
 
 
-class Boxes:
-    """Says the same boxes of the first finding on every film; of the others none."""
-
-    findings = FINDINGS
-    image_size = SIZE
-
-    def __init__(self, scores: list[float]) -> None:
-        self.scores = np.array(scores, dtype=np.float32)
-
-    def detect(self, pixels) -> list[Detections]:
-        # a little apart, so that all of them are boxes of their own
-        boxes = np.array([[4 + 6 * n, 8, 24 + 6 * n, 30] for n in range(len(self.scores))])
-        boxes = boxes.astype(np.float32).reshape(-1, 4)
-        return [Detections(boxes, self.scores, np.zeros(len(boxes), dtype=int)) for _ in pixels]
+def boxes_on(films: int, scores: list[float]) -> list[Detections]:
+    """The same boxes of the first finding on every film; of the others none."""
+    # a little apart, so that all of them are boxes of their own
+    boxes = np.array([[4 + 6 * n, 8, 24 + 6 * n, 30] for n in range(len(scores))])
+    boxes = boxes.astype(np.float32).reshape(-1, 4)
+    said = Detections(boxes, np.array(scores, np.float32), np.zeros(len(boxes), dtype=int))
+    return [said] * films
 
 
 def detector(run, data, folder, scores):
     """A copy of a made run that has such boxes as well."""
     made = shutil.copytree(run, folder)
     evaluation = made / "eval-test"
+    films = data.indices("test")
     block = evaluate_detections(
-        Boxes(scores),
-        {name: (name,) for name in FINDINGS},
+        boxes_on(len(films), scores),
+        SIZE,
+        {name: [column] for column, name in enumerate(FINDINGS)},
         data,
-        data.indices("test"),
+        films,
         evaluation / "boxes.csv",
         draws=DRAWS,
         seed=0,

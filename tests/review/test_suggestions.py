@@ -74,13 +74,15 @@ class Told:
 
 
 class Boxed(Told):
-    def detect(self, pixels):
+    """Also has boxes of its own: of the first of the findings asked for two, of the second one."""
+
+    def predict(self, pixels, findings=None):
         found = Detections(
-            np.array([[0, 0, 16, 32], [16, 16, 32, 32], [1, 1, 2, 2]], np.float32),
-            np.array([0.9, 0.6, 0.4], np.float32),
-            np.array([1, 0, 0]),
+            np.array([[16, 16, 32, 32], [1, 1, 2, 2], [0, 0, 16, 32]], np.float32),
+            np.array([0.6, 0.4, 0.9], np.float32),
+            np.array([0, 0, 1]),
         )
-        return [found for _ in pixels]
+        return super().predict(pixels, findings)._replace(detections=(found,) * len(pixels))
 
 
 @pytest.fixture
@@ -138,9 +140,11 @@ def test_another_model_or_other_data_starts_anew(data, run, tmp_path, monkeypatc
 
 def test_a_detector_suggests_its_own_boxes(data, run, tmp_path, monkeypatch):
     use(monkeypatch, Boxed(FINDINGS, 32))
-    told = suggest(tmp_path / "review", run, data, FINDINGS[:1])
+    told = suggest(tmp_path / "review", run, data, ("Mass", "Effusion"))
     (box,) = told.regions(4, "Mass", (WIDTH, HEIGHT))
     assert (box.x1, box.y1, box.x2, box.y2) == (WIDTH / 2, HEIGHT / 2, WIDTH, HEIGHT)
+    (other,) = told.regions(6, "Effusion", (WIDTH, HEIGHT))
+    assert (other.x1, other.y1, other.x2, other.y2) == (0, 0, WIDTH / 2, HEIGHT)
 
 
 def test_a_model_of_other_findings_is_refused(data, run, tmp_path, monkeypatch):
