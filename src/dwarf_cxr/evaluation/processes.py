@@ -85,5 +85,7 @@ def started_together() -> Iterator[Processes]:
     torch.distributed.init_process_group("gloo", timeout=PATIENCE)
     try:
         yield Processes(torch.distributed.get_rank(), torch.distributed.get_world_size())
+        # one that leaves while another still talks to it can be aborted
+        torch.distributed.barrier()
     finally:
         torch.distributed.destroy_process_group()
