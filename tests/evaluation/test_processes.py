@@ -79,6 +79,7 @@ def run_together(place: Path, count: int) -> Path:
     return place / f"of-{count}"
 
 
+@pytest.mark.slow  # on a busy machine gloo now and then aborts a process that leaves
 def test_two_and_four_processes_evaluate_as_one(place):
     one, two, four = (run_together(place, count) for count in (1, 2, 4))
     expected = json.loads((one / "metrics.json").read_text())
