@@ -364,7 +364,7 @@ def test_a_killed_server_loses_and_doubles_nothing(browser, serve, tmp_path):
             route.abort()
 
     desk.tab.route("**/changes", drop)
-    desk.press("k", "2")
+    desk.press("k", "3")
     desk.saved()
     assert dropped == [200]
     _, changes = said_of(tmp_path / "review", 0, "Mass")

@@ -526,7 +526,7 @@ function moveCross(event) {
 
 function press() {
   if (busy) return;
-  if (!cross) return moveCross({ key: "ArrowRight" });
+  if (!cross) moveCross({ key: "ArrowRight" }); // into the middle
   const event = { pointerType: "mouse", clientX: 0, clientY: 0 };
   if (toolName === "box") {
     if (draft?.kind === "box") boxTool.up(cross);
