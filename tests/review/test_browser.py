@@ -447,14 +447,15 @@ def test_nothing_is_clipped_and_targets_are_large(browser, serve, tmp_path, view
             desk.open(number)
         assert desk.tab.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
         clipped = desk.tab.evaluate(
-            "[...document.querySelectorAll('button, h1, h2, h3, .choice')].filter(e => e.offsetParent"
-            " && (e.scrollWidth > e.clientWidth + 1 || e.getBoundingClientRect().right > innerWidth))"
-            ".map(e => e.textContent)"
+            "[...document.querySelectorAll('button, h1, h2, h3, .choice')]"
+            ".filter(e => e.offsetParent).filter(e => (e.scrollWidth > e.clientWidth + 1 || "
+            "e.getBoundingClientRect().right > innerWidth)).map(e => e.textContent)"
         )
         assert clipped == []
         small = desk.tab.evaluate(
-            "[...document.querySelectorAll('button, a.button, .choice')].filter(e => e.offsetParent)"
-            ".map(e => e.getBoundingClientRect()).filter(b => b.width < 40 || b.height < 40).length"
+            "[...document.querySelectorAll('button, a.button, .choice')]"
+            ".filter(e => e.offsetParent).map(e => e.getBoundingClientRect())"
+            ".filter(b => b.width < 40 || b.height < 40).length"
         )
         assert small == 0
         unnamed = desk.tab.evaluate(
