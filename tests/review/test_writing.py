@@ -77,13 +77,14 @@ def test_labels_and_regions_become_the_readers(review, ledger, tmp_path):
     # what nobody saw is as it was
     assert [one.annotator for one in data.regions(2, "Nodule")] == ["first"]
     assert everything(review.data.folder) == before
-    assert [fault for fault in check(out) if fault.severity == "error"] == []
+    faults = check(out)
+    # so few films leave splits without a finding, which is only warned of
+    assert [one for one in faults if one.severity == "error" or "not labelled 1" in one.what] == []
     assert np.array_equal(data.pixels, review.data.pixels)
     assert (
         os.stat(out / "pixels-64.u8").st_ino == os.stat(review.data.folder / "pixels-64.u8").st_ino
     )
     dataset = json.loads((out / "dataset.json").read_text())
-    # films 0 and 1 are drawn on by anna; of the training films 4 and 5 none has a Mass
     assert dataset["counts"]["train"]["findings"]["Mass"]["images_with_region"] == 2
     assert dataset["review"]["readers"] == ["anna"]
     assert data.fingerprint != review.data.fingerprint

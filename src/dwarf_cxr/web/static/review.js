@@ -146,6 +146,9 @@ function say(words, isError = false) {
 const counts = (region) => region.origin !== "rejected";
 const own = () => findings[current].regions;
 
+/* A region's number on film and list: rejected suggestions have none. */
+const numberOf = (index) => own().slice(0, index + 1).filter(counts).length;
+
 function isAnswered(by, index) {
   return own().some((region) => region.suggested?.by === by && region.suggested.number === index);
 }
@@ -526,7 +529,7 @@ function moveCross(event) {
 
 function press() {
   if (busy) return;
-  if (!cross) return moveCross({ key: "ArrowRight" });
+  if (!cross) moveCross({ key: "ArrowRight" }); // into the middle
   const event = { pointerType: "mouse", clientX: 0, clientY: 0 };
   if (toolName === "box") {
     if (draft?.kind === "box") boxTool.up(cross);
@@ -743,7 +746,7 @@ viewer.painters.push((context) => {
     if (isChosen && over) return;
     paintShape(context, region.shape, { colour: OWN, line, chosen: isChosen, fill: isChosen });
     const [left, top] = boundsOf(region.shape);
-    tag(context, `${index + 1}`, [left, top], OWN, line);
+    tag(context, `${numberOf(index)}`, [left, top], OWN, line);
   });
   if (draft?.kind === "reshape") paintShape(context, draft.shape, { colour: OWN, line, chosen: true, fill: true });
   if (draft?.kind === "box") paintShape(context, draft, { colour: OWN, line, chosen: true });
@@ -923,11 +926,11 @@ function renderRegions() {
   const rejected = own().length - list.length;
   const rows = list.map(({ region, index }) => {
     const row = element("li", "");
-    const pick = element("button", `${index + 1} ${region.shape.kind}, ${ORIGINS[region.origin]}`, {
+    const pick = element("button", `${numberOf(index)} ${region.shape.kind}, ${ORIGINS[region.origin]}`, {
       "aria-pressed": chosen?.region === index,
     });
     pick.addEventListener("click", () => { setTool("select"); choose(current, { region: index }); });
-    const gone = element("button", "✕", { "aria-label": `Delete region ${index + 1}` });
+    const gone = element("button", "✕", { "aria-label": `Delete region ${numberOf(index)}` });
     gone.addEventListener("click", () => removeRegion(index));
     row.append(pick, gone);
     return row;
