@@ -31,6 +31,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/metrics.py
 	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/inference.py
 
 faults: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults

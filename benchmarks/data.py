@@ -26,9 +26,10 @@ import cv2
 import numpy as np
 import PIL
 import torch
+from made_up import made_up, noise
 from metrics import resident, restart_peak
 from PIL import Image
-from timing import Target, heading, in_turn, line, wall_in_turn
+from timing import Target, heading, in_turn, line
 
 from dwarf_cxr.data.batches import RegionTargets, load_batch
 from dwarf_cxr.data.check import check
@@ -140,7 +141,7 @@ def all_cores(folder: Path, generator: np.random.Generator) -> None:
         for one in radiographs:
             decode_naively(one.path.read_bytes())
 
-    fast, slow = wall_in_turn([ours, naive], 2)
+    fast, slow = in_turn([ours, naive], 2, time.perf_counter)
     cores = os.cpu_count() or 1
     line(
         f"`dwarf data prepare`, {LARGE} films of 2048×2500 jpg, {cores} cores, by the clock",
@@ -203,32 +204,12 @@ def film(generator: np.random.Generator, width: int, height: int) -> np.ndarray:
 def cache(folder: Path, generator: np.random.Generator) -> PreparedData:
     """An opened data set of noise with a region on every fourth image."""
     folder.mkdir()
-    shape = (CACHED, SIZE, SIZE)
-    generator.integers(0, 256, shape, dtype=np.uint8).tofile(folder / "pixels.u8")
-    names = tuple(map(str, range(CACHED)))
-    return PreparedData(
-        folder=folder,
-        name="noise",
-        size=SIZE,
-        findings=FINDINGS[:7],
-        image_ids=names,
-        patient_ids=names,
-        sources=names,
-        splits=("train",) * CACHED,
-        widths=np.full(CACHED, 1024),
-        heights=np.full(CACHED, 1024),
-        labels=np.ones((CACHED, 7), dtype=np.float32),
-        texts=(None,) * CACHED,
-        pixels=np.memmap(folder / "pixels.u8", np.uint8, "r", shape=shape),
-        fingerprint="",
-        notes=(),
-        regions_by_image={
-            index: (Region(FINDINGS[index % 7], Box(100.0, 200.0, 400.0, 600.0)),)
-            for index in range(0, CACHED, 4)
-        },
-        patients_of="noise",
-        harmonised={},
-        file_hashes=np.arange(CACHED),
+    return made_up(
+        folder,
+        noise(folder / "pixels.u8", (CACHED, SIZE, SIZE), generator),
+        np.ones((CACHED, 7), dtype=np.float32),
+        FINDINGS[:7],
+        {index: (index % 7,) for index in range(0, CACHED, 4)},
     )
 
 

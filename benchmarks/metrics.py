@@ -16,10 +16,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import sklearn
+from made_up import made_up
 from sklearn.metrics import f1_score, matthews_corrcoef, roc_auc_score
 from timing import Target, heading, in_turn, line
 
-from dwarf_cxr.data.records import Box, Region
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.evaluation.bootstrap import patient_weights
 from dwarf_cxr.evaluation.evaluate import evaluate
@@ -221,7 +221,7 @@ def memory() -> None:
 def measure(images: int) -> None:
     """Evaluate and print the peak of this process's memory and the time as JSON."""
     with tempfile.TemporaryDirectory() as folder:
-        data = made_up(Path(folder), images)
+        data = many(Path(folder), images)
         restart_peak()
         out = Path(folder) / "eval"
         model = Made(data)
@@ -248,8 +248,8 @@ class Made:
         return Outputs(self.generator.random(shape), maps, {})
 
 
-def made_up(folder: Path, images: int) -> PreparedData:
-    """Images of noise, three a patient, a tenth of the labels present, a box on every twentieth."""
+def many(folder: Path, images: int) -> PreparedData:
+    """Empty images, three a patient, a tenth of the labels present, a box on every twentieth."""
     generator = np.random.default_rng(0)
     findings = tuple(f"Finding {number}" for number in range(FINDINGS))
     shape = (images, SIDE, SIDE)
@@ -257,29 +257,14 @@ def made_up(folder: Path, images: int) -> PreparedData:
     labels = (generator.random((images, FINDINGS)) < 0.1).astype(np.float32)
     boxed = range(0, images, 20)
     labels[boxed, 0] = 1
-    names = tuple(f"{number:08d}" for number in range(images))
-    return PreparedData(
-        folder=folder,
-        name="made up",
-        size=SIDE,
-        findings=findings,
-        image_ids=names,
-        patient_ids=tuple(f"p{number // 3:08d}" for number in range(images)),
-        sources=names,
-        splits=("test",) * images,
-        widths=np.full(images, 1024),
-        heights=np.full(images, 1024),
-        labels=labels,
-        texts=(None,) * images,
-        pixels=np.memmap(folder / "pixels.u8", np.uint8, "r", shape=shape),
-        fingerprint="made up",
-        notes=(),
-        regions_by_image={
-            image: (Region(findings[0], Box(100.0, 200.0, 400.0, 600.0)),) for image in boxed
-        },
-        patients_of="made up",
-        harmonised={},
-        file_hashes=np.arange(images),
+    return made_up(
+        folder,
+        np.memmap(folder / "pixels.u8", np.uint8, "r", shape=shape),
+        labels,
+        findings,
+        dict.fromkeys(boxed, (0,)),
+        split="test",
+        films_per_patient=3,
     )
 
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from made_up import made_up, noise
 from timing import Target, heading, in_turn, line
 
 from dwarf_cxr.config import RunConfig, with_overrides
 from dwarf_cxr.data.batches import RegionTargets, load_batch
-from dwarf_cxr.data.records import Box, Region
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.methods.dwarf import METHOD
 from dwarf_cxr.models import text_encoders, vlm
@@ -222,35 +222,10 @@ def counted_text_encodings(step: Step) -> int:
 def films(folder: Path, findings: tuple[str, ...]) -> PreparedData:
     """Films of noise; a tenth of the findings are present, each with a box."""
     generator = np.random.default_rng(0)
-    shape = (FILMS, SIZE, SIZE)
-    generator.integers(0, 256, shape, dtype=np.uint8).tofile(folder / "pixels.u8")
-    names = tuple(map(str, range(FILMS)))
+    pixels = noise(folder / "pixels.u8", (FILMS, SIZE, SIZE), generator)
     labels = (generator.random((FILMS, len(findings))) < 0.1).astype(np.float32)
-    box = Box(100.0, 200.0, 400.0, 600.0)
-    return PreparedData(
-        folder=folder,
-        name="noise",
-        size=SIZE,
-        findings=findings,
-        image_ids=names,
-        patient_ids=names,
-        sources=names,
-        splits=("train",) * FILMS,
-        widths=np.full(FILMS, 1024),
-        heights=np.full(FILMS, 1024),
-        labels=labels,
-        texts=(None,) * FILMS,
-        pixels=np.memmap(folder / "pixels.u8", np.uint8, "r", shape=shape),
-        fingerprint="",
-        notes=(),
-        regions_by_image={
-            film: tuple(Region(findings[column], box) for column in np.flatnonzero(labels[film]))
-            for film in range(FILMS)
-        },
-        patients_of="noise",
-        harmonised={},
-        file_hashes=np.arange(FILMS),
-    )
+    boxed = {film: tuple(np.flatnonzero(labels[film])) for film in range(FILMS)}
+    return made_up(folder, pixels, labels, findings, boxed)
 
 
 if __name__ == "__main__":

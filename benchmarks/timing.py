@@ -5,28 +5,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
-def in_turn(ways: Sequence[Callable[[], object]], rounds: int) -> list[float]:
-    """Seconds of each way: of its rounds the one that took the process least CPU time.
+def in_turn(
+    ways: Sequence[Callable[[], object]],
+    rounds: int,
+    clock: Callable[[], float] = time.process_time,
+) -> list[float]:
+    """Seconds of each way: of its rounds the one that took least.
 
     The ways take turns, so that a machine that is busy for a while slows all of them.
+
+    Args:
+        clock: by default the process's CPU time; `time.perf_counter` for work that several cores
+            share.
     """
     best = [float("inf")] * len(ways)
     for _ in range(rounds):
         for number, way in enumerate(ways):
-            started = time.process_time()
+            started = clock()
             way()
-            best[number] = min(best[number], time.process_time() - started)
-    return best
-
-
-def wall_in_turn(ways: Sequence[Callable[[], object]], rounds: int) -> list[float]:
-    """As `in_turn`, by the clock: for work that several cores share."""
-    best = [float("inf")] * len(ways)
-    for _ in range(rounds):
-        for number, way in enumerate(ways):
-            started = time.perf_counter()
-            way()
-            best[number] = min(best[number], time.perf_counter() - started)
+            best[number] = min(best[number], clock() - started)
     return best
 
 

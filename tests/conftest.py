@@ -1,5 +1,6 @@
 """Fixtures that several test folders share."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,3 +13,19 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the development radiographs are not at {folder}")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Debian's Chromium; tests that need it skip without."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium on this machine")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        launched = driver.chromium.launch(
+            executable_path=chromium,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        yield launched
+        launched.close()

@@ -12,6 +12,8 @@ import typer
 from dwarf_cxr import __version__
 from dwarf_cxr.errors import DwarfError
 from dwarf_cxr.study.commands import study_app
+from dwarf_cxr.web import require_web
+from dwarf_cxr.web.options import AllowHostOption, HostOption, PortOption
 
 app = typer.Typer(
     name="dwarf",
@@ -184,12 +186,6 @@ DicomOut = Annotated[
 
 ReviewArgument = Annotated[
     Path, typer.Argument(metavar="REVIEW", help="A folder that `review serve` began.")
-]
-HostOption = Annotated[str, typer.Option(help="The address to be bound to.")]
-PortOption = Annotated[int, typer.Option(help="The port.")]
-AllowHostOption = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option("--allow-host", help="A name that readers open the pages under; repeatable."),
 ]
 ReaderOption = Annotated[
     Optional[str],  # noqa: UP045
@@ -900,6 +896,7 @@ def review_serve(
     Prints a private link for each reader. Everything is saved at once in the REVIEW folder; called
     again, the review goes on.
     """
+    require_web()
     from dwarf_cxr.review.command import serve_review
 
     serve_review(
@@ -926,6 +923,7 @@ def review_invite(
     allow_host: AllowHostOption = None,
 ) -> None:
     """Print a private link for each reader, for a server at the host and port."""
+    require_web()
     from dwarf_cxr.review.command import invite
 
     for name, link in invite(review, readers, host=host, port=port, names=allow_host or []):
@@ -935,6 +933,7 @@ def review_invite(
 @review_app.command("status")
 def review_status(review: ReviewArgument) -> None:
     """Say how far the readers are, and how well they agree (kappa, IoU)."""
+    require_web()
     from dwarf_cxr.review.command import status
 
     typer.echo("\n".join(status(review)))
@@ -946,6 +945,7 @@ def review_backup(
     out: Annotated[Path, typer.Option(help="The new file to write.")],
 ) -> None:
     """Copy what the readers said into one file, also while the pages are served."""
+    require_web()
     from dwarf_cxr.review.command import back_up
 
     typer.echo(str(back_up(review, out)))
@@ -958,6 +958,7 @@ def review_write(
     reader: ReaderOption = None,
 ) -> None:
     """Write DATA anew with the labels and regions of the review, for `train` to take up."""
+    require_web()
     from dwarf_cxr.review.command import write_review
 
     done = write_review(review, out, reader)
@@ -979,6 +980,7 @@ def review_export(
     reader: ReaderOption = None,
 ) -> None:
     """Write regions and labels for other programs."""
+    require_web()
     from dwarf_cxr.review.command import export
 
     typer.echo(f"{out}: {export(review, form.value, out, reader)} regions")
@@ -991,6 +993,7 @@ def review_import(
     reader: Annotated[str, typer.Option(help="Whose words they are.")],
 ) -> None:
     """Enter the regions and labels of a COCO file as the words of a reader."""
+    require_web()
     from dwarf_cxr.review.command import import_regions
 
     typer.echo("\n".join(import_regions(review, file, reader)))

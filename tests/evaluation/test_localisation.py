@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dwarf_cxr.evaluation.bootstrap import patient_weights
-from dwarf_cxr.evaluation.cases import Cases, empty_map_tables, set_map_scores
+from dwarf_cxr.evaluation.cases import Cases
 from dwarf_cxr.evaluation.localisation import localisation
 from dwarf_cxr.evaluation.maps import (
     HAM_THRESHOLD,
@@ -20,6 +20,7 @@ from dwarf_cxr.evaluation.maps import (
     upsample,
 )
 from dwarf_cxr.evaluation.references import all_ones, shuffled
+from tests.map_tables import empty_map_tables, set_map_scores
 
 SHAPES = [(5, 8), (11, 4), (1, 7), (6, 1)]
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from dwarf_cxr.evaluation.cases import Cases, empty_map_tables
+from dwarf_cxr.evaluation.cases import Cases
 from dwarf_cxr.evaluation.oracle import oracle, oracle_threshold
+from tests.map_tables import empty_map_tables
 
 FINDINGS = ("Mass", "Edema", "Hernia")
 

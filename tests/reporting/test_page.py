@@ -452,31 +452,22 @@ SCROLLED = """[...document.querySelectorAll('.scroll')].map(box => {
 @pytest.mark.browser
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (800, 800), (400, 800)])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_in_a_browser(page, width, height, scheme):
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no chromium on this machine")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=chromium,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        tab = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-        said, asked = [], []
-        tab.on("console", lambda message: said.append(message.text))
-        tab.on("pageerror", lambda error: said.append(str(error)))
-        tab.on("request", lambda request: asked.append(request.url))
-        tab.goto(page.as_uri())
-        sizes = tab.evaluate("[...document.images].map(i => [i.complete, i.naturalWidth])")
-        overflow = tab.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-        # tables may be wider than the page, but then they scroll on their own
-        outside = tab.evaluate(
-            "[...document.querySelectorAll('p, h1, h2, h3, li, img, figcaption')]"
-            ".filter(e => e.getBoundingClientRect().right > window.innerWidth + 1).length"
-        )
-        tables = tab.evaluate(SCROLLED)
-        browser.close()
+def test_page_in_a_browser(browser, page, width, height, scheme):
+    tab = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+    said, asked = [], []
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto(page.as_uri())
+    sizes = tab.evaluate("[...document.images].map(i => [i.complete, i.naturalWidth])")
+    overflow = tab.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    # tables may be wider than the page, but then they scroll on their own
+    outside = tab.evaluate(
+        "[...document.querySelectorAll('p, h1, h2, h3, li, img, figcaption')]"
+        ".filter(e => e.getBoundingClientRect().right > window.innerWidth + 1).length"
+    )
+    tables = tab.evaluate(SCROLLED)
+    tab.close()
     assert said == []
     assert [url for url in asked if not url.startswith("data:")] == [page.as_uri()]
     assert sizes

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dwarf_cxr.evaluation.cases import Cases, empty_map_tables
+from dwarf_cxr.evaluation.cases import Cases
+from tests.map_tables import empty_map_tables
 
 
 def made_cases(

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from dwarf_cxr.review.agreement import cohen_kappa, decide, difference, overlap
+from dwarf_cxr.review.agreement import decide, difference, overlap, verdict_kappa
 from dwarf_cxr.review.annotation import NOTHING, Assessment, MarkedRegion, Suggested
 from tests.review.made import ABSENT, box, present, triangle
 
@@ -14,13 +14,13 @@ def test_kappa_is_scikit_learns():
     for _ in range(5):
         one, other = rng.choice(["present", "absent", "unsure"], (2, 37))
         other = np.where(rng.random(37) < 0.6, one, other)
-        found = cohen_kappa(list(zip(one.tolist(), other.tolist(), strict=True)))
+        found = verdict_kappa(list(zip(one.tolist(), other.tolist(), strict=True)))
         assert found == pytest.approx(cohen_kappa_score(one, other), abs=1e-12)
 
 
 def test_kappa_without_meaning_is_none():
-    assert cohen_kappa([]) is None
-    assert cohen_kappa([("absent", "absent")] * 3) is None
+    assert verdict_kappa([]) is None
+    assert verdict_kappa([("absent", "absent")] * 3) is None
 
 
 def test_overlap_is_that_of_sets_of_pixels():
@@ -49,7 +49,7 @@ def test_who_decides():
     assert agreed.verdict == "present"
     assert [name for name, _ in agreed.regions] == ["anna", "ben"]
     torn = decide({"anna": here, "ben": ABSENT}, ["anna", "ben"], "carla")
-    assert torn.is_open
+    assert torn.verdict is None
     assert torn.regions == ()
     third = decide({"anna": here, "ben": ABSENT, "carla": ABSENT}, ["anna", "ben"], "carla")
     assert (third.verdict, third.readers) == ("absent", ("carla",))

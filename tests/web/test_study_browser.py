@@ -1,7 +1,6 @@
 """Readers at work in a real browser."""
 
 import re
-import shutil
 
 import pytest
 from sqlmodel import select
@@ -16,21 +15,6 @@ from tests.web.served import Server
 
 pytestmark = pytest.mark.browser
 SIZES = [(1280, 800), (1024, 768), (800, 1280)]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no chromium on this machine")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        launched = driver.chromium.launch(
-            executable_path=chromium,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        yield launched
-        launched.close()
 
 
 @pytest.fixture

@@ -271,19 +271,6 @@ def _number(path: Path, row: Mapping[str, str], column: str) -> float:
         ) from None
 
 
-def empty_map_tables(images: int, findings: int) -> dict[str, Table]:
-    """NaN tables for every map column."""
-    return {column: np.full((images, findings), np.nan) for column in _SCORED}
-
-
-def set_map_scores(
-    tables: Mapping[str, Table], image: int, finding: int, scores: MapScores
-) -> None:
-    """Put the scores of one map into the tables."""
-    for column, value in scores._asdict().items():
-        tables[column][image, finding] = value
-
-
 def _rows(cases: Cases) -> Iterator[dict[str, Any]]:
     for image, (image_id, patient_id) in enumerate(
         zip(cases.image_ids, cases.patient_ids, strict=True)

@@ -8,9 +8,8 @@ import numpy as np
 from jaxtyping import UInt8
 from torch import nn
 
-from dwarf_cxr.findings import select
 from dwarf_cxr.models.outputs import MapDomain, ModelCard, Origin, Outputs
-from dwarf_cxr.models.predicting import predict_in_batches
+from dwarf_cxr.models.predicting import asked_findings, predict_in_batches
 
 
 class FindingsClassifier(nn.Module):
@@ -42,9 +41,7 @@ class FindingsClassifier(nn.Module):
         Raises:
             ConfigError: a finding the model was not trained on.
         """
-        names = self.findings if findings is None else findings
-        names = select(names, self.findings, where="predict")
-        asked = [self.findings.index(name) for name in names]
+        names, asked = asked_findings(self.findings, findings)
         return predict_in_batches(
             self, lambda images: self(images, asked), pixels, len(names), self.grid
         )

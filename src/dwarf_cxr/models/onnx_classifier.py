@@ -33,10 +33,9 @@ from jaxtyping import UInt8
 
 from dwarf_cxr import __version__
 from dwarf_cxr.errors import CheckpointError, ConfigError
-from dwarf_cxr.findings import select
 from dwarf_cxr.models.checkpoint import CARD_ARRAYS
 from dwarf_cxr.models.outputs import MapDomain, ModelCard, Origin, Outputs
-from dwarf_cxr.models.predicting import PREDICT_BATCH
+from dwarf_cxr.models.predicting import PREDICT_BATCH, asked_findings
 
 FORMAT = "dwarf-cxr onnx 1"
 SUFFIX = ".onnx"
@@ -91,9 +90,7 @@ class OnnxClassifier:
         Raises:
             ConfigError: a finding the model was not trained on.
         """
-        names = self.findings if findings is None else findings
-        names = select(names, self.findings, where="predict")
-        asked = [self.findings.index(name) for name in names]
+        names, asked = asked_findings(self.findings, findings)
         parts = [
             self._run(pixels[start : start + PREDICT_BATCH])
             for start in range(0, len(pixels), PREDICT_BATCH)

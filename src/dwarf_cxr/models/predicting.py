@@ -1,6 +1,6 @@
 """From pixels to plain arrays: what every trained network's `predict` does."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -11,12 +11,25 @@ from torch import Tensor, nn
 
 from dwarf_cxr.detection.detections import Detections
 from dwarf_cxr.errors import ConfigError
+from dwarf_cxr.findings import select
 from dwarf_cxr.models.outputs import Classifier, Outputs, Prediction
 
 PREDICT_BATCH = 32
 
 Precision = Literal["fp32", "bf16"]
 """Numbers that a network predicts with: as it is stored, or bfloat16 in its large products."""
+
+
+def asked_findings(
+    known: Sequence[str], findings: Sequence[str] | None
+) -> tuple[tuple[str, ...], list[int]]:
+    """The findings that a model is asked for, by default all it knows, and where it has them.
+
+    Raises:
+        ConfigError: a finding the model was not trained on.
+    """
+    names = select(known if findings is None else findings, known, where="predict")
+    return names, [known.index(name) for name in names]
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from dwarf_cxr.models.decoder import QueryDecoder
 from dwarf_cxr.models.heads import PriorEvidenceHead, build_heads, refine, to_map, to_map_space
 from dwarf_cxr.models.image_encoders import build_image_encoder
 from dwarf_cxr.models.outputs import MapDomain, ModelCard, Origin, Outputs, Prediction
-from dwarf_cxr.models.predicting import predict_in_batches
+from dwarf_cxr.models.predicting import asked_findings, predict_in_batches
 from dwarf_cxr.models.text_encoders import encode_prompts
 
 LOG_SCALE_START = math.log(1 / 0.07)
@@ -217,9 +217,7 @@ class VisionLanguageClassifier(nn.Module):
         Raises:
             ConfigError: a finding the model was not trained on.
         """
-        names = self.findings if findings is None else findings
-        names = select(names, self.findings, where="predict")
-        asked = [self.findings.index(name) for name in names]
+        names, asked = asked_findings(self.findings, findings)
         vectors = self._prompt_vectors(names, asked, prompts or {})
         return predict_in_batches(
             self,

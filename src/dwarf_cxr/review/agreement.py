@@ -1,11 +1,15 @@
 """What two readers agree on, and what stands for all who read a film."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
+import numpy as np
+
 from dwarf_cxr.data.geometry import Frame, rasterise
 from dwarf_cxr.data.records import Shape
+from dwarf_cxr.evaluation.kappa import cohen_kappa
 from dwarf_cxr.review.annotation import NOTHING, Assessment, MarkedRegion, Verdict
 
 AGREEING_IOU = 0.5
@@ -21,20 +25,14 @@ def overlap(one: Sequence[Shape], other: Sequence[Shape], frame: Frame) -> float
     return None if either == 0 else int((first & second).sum()) / either
 
 
-def cohen_kappa(pairs: Sequence[tuple[Verdict, Verdict]]) -> float | None:
-    """Cohen's kappa (Educational and Psychological Measurement 20, 1960) of two readers' verdicts.
-
-    None without a pair, or where chance alone agrees always, as when both say the same of all.
-    """
-    if not pairs:
-        return None
-    total = len(pairs)
-    observed = sum(one == other for one, other in pairs) / total
-    expected = sum(
-        sum(one == verdict for one, _ in pairs) * sum(other == verdict for _, other in pairs)
-        for verdict in get_args(Verdict)
-    ) / (total * total)
-    return None if expected == 1 else (observed - expected) / (1 - expected)
+def verdict_kappa(pairs: Sequence[tuple[Verdict, Verdict]]) -> float | None:
+    """Cohen's kappa of two readers' verdicts; None where it is undefined."""
+    verdicts = get_args(Verdict)
+    table = np.zeros((len(verdicts), len(verdicts)), dtype=np.int64)
+    for one, other in pairs:
+        table[verdicts.index(one), verdicts.index(other)] += 1
+    kappa = cohen_kappa(table)
+    return None if math.isnan(kappa) else kappa
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +73,6 @@ class Decision:
     """Whose word it is."""
     rejected: tuple[MarkedRegion, ...] = ()
     """Suggestions that those readers refused."""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether readers disagree and nobody decided."""
-        return self.verdict is None
 
 
 def decide(

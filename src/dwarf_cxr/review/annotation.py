@@ -14,7 +14,6 @@ from jaxtyping import Float64
 
 from dwarf_cxr.data.geometry import (
     Frame,
-    area,
     clip,
     compress_counts,
     covers_anything,
@@ -313,8 +312,3 @@ def _region_from_json(content: Any, where: str) -> MarkedRegion:
 
 def _is_text(content: object) -> bool:
     return isinstance(content, str | bytes)
-
-
-def total_area(assessment: Assessment) -> float:
-    """Of the regions that count, overlaps counted twice, in square pixels."""
-    return sum(area(shape) for shape in assessment.shapes)

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from dwarf_cxr.data.records import Finding
-from dwarf_cxr.review.agreement import Difference, cohen_kappa, decide, difference
+from dwarf_cxr.review.agreement import Difference, decide, difference, verdict_kappa
 from dwarf_cxr.review.annotation import NOTHING, Assessment
 from dwarf_cxr.review.folder import Review
 from dwarf_cxr.review.ledger import Ledger
@@ -155,7 +155,7 @@ def _agreement_on(
         readers=pair,
         films=len(verdicts),
         agreed=sum(one == other for one, other in verdicts),
-        kappa=cohen_kappa(verdicts),
+        kappa=verdict_kappa(verdicts),
         mean_iou=float(np.mean(overlaps)) if overlaps else None,
         compared=len(overlaps),
     )

@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 from jaxtyping import Float, Int
 
-from dwarf_cxr.study.agreement import cohen_kappa, fleiss_kappa
+from dwarf_cxr.evaluation.kappa import cohen_kappa, fleiss_kappa
 from dwarf_cxr.study.answers import QUESTIONS
 from dwarf_cxr.study.bradley_terry import log_strengths
 from dwarf_cxr.study.clustered import (
@@ -127,18 +127,25 @@ class Strength:
     """By the bootstrap over films."""
 
 
+def _answered(
+    judged: Sequence[Judgement], first: str, second: str, question: str
+) -> list[Judgement]:
+    """Of two runs and a question; a comparison shown again does not count twice."""
+    return [
+        one
+        for one in judged
+        if (one.first, one.second) == (first, second)
+        and not one.repeat
+        and question in one.outcomes
+    ]
+
+
 def preferences(judged: Sequence[Judgement], *, draws: int, seed: int) -> list[Preference]:
     """Every two runs, by every question answered: all answers, each reader's, each finding's."""
     rows = []
     for first, second in pairs(judged):
         for question in QUESTIONS:
-            its = [
-                one
-                for one in judged
-                if (one.first, one.second) == (first, second)
-                and not one.repeat
-                and question in one.outcomes
-            ]
+            its = _answered(judged, first, second, question)
             if not its:
                 continue
             groups = [(ALL, "", its)]
@@ -234,13 +241,7 @@ def agreements(judged: Sequence[Judgement], *, draws: int, seed: int) -> list[Ag
     rows = []
     for first, second in pairs(judged):
         for question in QUESTIONS:
-            its = [
-                one
-                for one in judged
-                if (one.first, one.second) == (first, second)
-                and not one.repeat
-                and question in one.outcomes
-            ]
+            its = _answered(judged, first, second, question)
             rows += [
                 _agreement(first, second, question, group, its, draws, seed) for group in groups
             ]

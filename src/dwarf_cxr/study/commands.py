@@ -6,22 +6,13 @@ from typing import Annotated, Optional
 import typer
 
 from dwarf_cxr.web import require_web
+from dwarf_cxr.web.options import AllowHostOption, HostOption, PortOption
 
 study_app = typer.Typer(
     help="Blind comparison of runs' maps by readers, in a browser.", no_args_is_help=True
 )
 
 StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY", help="A folder of `study create`.")]
-HostOption = Annotated[
-    str, typer.Option(help="Address to bind to; others than this machine's own are warned of.")
-]
-PortOption = Annotated[int, typer.Option(min=1, max=65535, help="Port to bind to.")]
-AllowHostOption = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option(
-        "--allow-host", metavar="NAME", help="A name that readers open the pages under; repeatable."
-    ),
-]
 
 
 @study_app.command()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from dwarf_cxr.study.agreement import cohen_kappa, fleiss_kappa
+from dwarf_cxr.evaluation.kappa import cohen_kappa, fleiss_kappa
 
 
 @pytest.mark.parametrize("seed", range(8))
