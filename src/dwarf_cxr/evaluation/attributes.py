@@ -12,8 +12,6 @@ from dwarf_cxr.evaluation.pair_scores import PairScores, Tables
 from dwarf_cxr.reports.parse import attribute_table
 
 METRICS = ("auc", "ap")
-BATCH = 64
-"""Images whose pixels are in memory together."""
 
 
 def attribute_block(
