@@ -51,7 +51,8 @@ class Desk:
 
     def at(self, position):
         self.page.wait_for_url(f"**/comparison/{position}")
-        self.page.wait_for_selector("#b[data-ready]")
+        for pane in ("film", "a", "b"):
+            self.page.wait_for_selector(f"#{pane}[data-ready]")
 
     def go(self, position):
         self.page.goto(f"{self.server.base}/comparison/{position}")
@@ -264,6 +265,21 @@ def shot(desk, pane):
         })))""",
         pane,
     )
+
+
+@pytest.mark.parametrize("late", ["film.png", "a.png", "b.png"])
+def test_no_map_is_shown_before_all_are_there(server, browser, late):
+    ann = Desk(browser, server, "Ann")
+    held = []
+    ann.page.route(f"**/comparison/1/{late}", lambda route: held.append(route))
+    # the page's load event waits for the held picture too
+    ann.page.goto(f"{server.base}/comparison/1", wait_until="commit")
+    ann.page.wait_for_timeout(1000)
+    assert held
+    assert ann.page.locator("canvas[data-ready]").count() == 0
+    held[0].continue_()
+    ann.at(1)
+    ann.context.close()
 
 
 def test_looking_at_films(server, browser):

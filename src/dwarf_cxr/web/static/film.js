@@ -140,7 +140,8 @@ export function connectTools(view, toolbar) {
   state();
 }
 
-async function picture(url) {
+/* The image at an address, ready to be drawn. */
+export async function picture(url) {
   const image = new Image();
   image.src = url;
   await image.decode();
@@ -208,10 +209,11 @@ export class FilmViewer {
   }
 
   /* Show a film (an address, or a Film that other viewers show too), layers over it in the view's
-     opacity, and outlines, which are never pale. */
+     opacity, and outlines, which are never pale; both are addresses, or pictures of `picture`. */
   async show(film, layers = [], outlines = []) {
     const [shown, ...images] = await Promise.all([
-      film instanceof Film ? film : Film.load(film), ...[...layers, ...outlines].map(picture),
+      film instanceof Film ? film : Film.load(film),
+      ...[...layers, ...outlines].map((one) => one instanceof Image ? one : picture(one)),
     ]);
     this.film = shown;
     this.layers = images.slice(0, layers.length);

@@ -5,7 +5,7 @@
    page loses nothing. One that was saved though its confirmation got lost is sent again with the
    same key, and so is not kept twice. */
 
-import { Film, FilmViewer, View, connectTools, isTyping, pressKey } from "./film.js";
+import { Film, FilmViewer, View, connectTools, isTyping, picture, pressKey } from "./film.js";
 import { formToken } from "./page.js";
 
 const RETRY = 1000;
@@ -97,15 +97,16 @@ function startComparison() {
   view.addEventListener("change", () => sessionStorage.setItem("opacity", view.opacity));
   connectTools(view, document.getElementById("tools"));
 
-  const film = Film.load(`${address}/film.png`);
-  const show = async (id, layers, outlines = []) =>
-    new FilmViewer(document.getElementById(id), view).show(await film, layers, outlines);
   // both maps or neither: which of them is there first says nothing
   Promise.all([
-    show("film", [], main.dataset.region ? [main.dataset.region] : []),
-    show("a", [`${address}/a.png`]),
-    show("b", [`${address}/b.png`]),
-  ]).catch(() => say("The films could not be loaded. Reload the page."));
+    Film.load(`${address}/film.png`),
+    picture(`${address}/a.png`),
+    picture(`${address}/b.png`),
+    ...(main.dataset.region ? [picture(main.dataset.region)] : []),
+  ]).then(([film, a, b, ...outlines]) => {
+    const show = (id, ...shown) => new FilmViewer(document.getElementById(id), view).show(film, ...shown);
+    return Promise.all([show("film", [], outlines), show("a", [a]), show("b", [b])]);
+  }).catch(() => say("The films could not be loaded. Reload the page."));
 
   // what the server does not know yet
   for (const one of pending().filter((other) => other.address === address)) {
