@@ -65,7 +65,9 @@ def patient_weights(patients: int, draws: int, seed: int) -> Iterator[Weights]:
     chunk = max(1, min(CHUNK, CHUNK_WEIGHTS // patients))
     for start in range(0, draws, chunk):
         count = min(chunk, draws - start)
-        yield generator.multinomial(patients, shares, size=count).astype(np.float64)
+        drawn = generator.multinomial(patients, shares, size=count)
+        # patient by patient in memory, as products with sparse tables read it: else each copies it
+        yield drawn.astype(np.float64, order="F")
 
 
 def interval(

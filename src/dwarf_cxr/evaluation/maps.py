@@ -188,7 +188,7 @@ def max_dice(m: Float[np.ndarray, "pixel"], y: Float[np.ndarray, "pixel"]) -> fl
     threshold can do better than with all of the bin's overlap and none of its pixels: only in the
     few bins where that could be the best are pixels sorted.
     """
-    touched = np.flatnonzero(y)
+    touched = np.flatnonzero(y != 0)  # far faster than of the numbers themselves
     inside = y[touched]
     area = inside.sum()
     if len(m) <= FEW_PIXELS:
@@ -200,7 +200,8 @@ def max_dice(m: Float[np.ndarray, "pixel"], y: Float[np.ndarray, "pixel"]) -> fl
     known = float((2 * overlap / (count + area)).max())
     bound = 2 * overlap[:-1] / (count[1:] + area)
     # a sum in another order differs in its last digits
-    chosen = np.flatnonzero(np.append(bound >= known * (1 - 1e-9), False)[bins])
+    promising = np.append(bound >= known * (1 - 1e-9), False)
+    chosen = np.flatnonzero(promising.take(bins))
     chosen = chosen[np.argsort(-m[chosen])]
     shares, own = y[chosen], bins[chosen]
     higher = _from_above(np.bincount(own, minlength=BINS + 2))
@@ -227,7 +228,9 @@ def _bins(m: Float[np.ndarray, "pixel"]) -> Int64[np.ndarray, "pixel"]:
         scale = BINS / (m.max() - low)
     if not np.isfinite(scale):
         return np.zeros(len(m), dtype=np.int64)
-    return ((m - low) * scale).astype(np.int64)
+    place = m - low
+    place *= scale
+    return place.astype(np.int64)
 
 
 def _from_above(values: np.ndarray) -> np.ndarray:
