@@ -26,7 +26,10 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
+# needs the package index, for peers; grad-cam would bring a torchvision that breaks others
 bench: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps grad-cam ttach
 	$(BIN)/python benchmarks/step_cost.py
 	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/metrics.py

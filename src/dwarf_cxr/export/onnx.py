@@ -37,6 +37,8 @@ QUANTISED = ("network.image_encoder", "network.image_projection", "network.decod
 """Modules whose products are quantised: a disease head's change of a map would be seen."""
 MARK = "quantised/"
 """How the names of their nodes begin."""
+OPSET = 23
+"""The first that has attention as one operation; ONNX Runtime knows it from 1.23 on."""
 LARGEST = 2**31 - 2**24
 """Bytes of weights: an ONNX file in one piece ends below 2 GiB."""
 
@@ -128,6 +130,7 @@ def _traced(model: Exportable, pixels: OnnxPixels) -> Any:
             (example,),
             input_names=["pixels"],
             output_names=names,
+            opset_version=OPSET,
             dynamic_shapes={"pixels": {0: torch.export.Dim("batch", min=1)}},
             dynamo=True,
             verbose=False,
