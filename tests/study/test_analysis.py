@@ -1,7 +1,6 @@
 """Simulated studies whose truth is known, and a small one counted by hand."""
 
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,53 +16,10 @@ from dwarf_cxr.study.analysis import (
     strengths,
 )
 from dwarf_cxr.study.answers import Given
-from dwarf_cxr.study.design import Comparison, pairs_of, reading_list
-from dwarf_cxr.study.folder import Key, RunKey, Study
 from dwarf_cxr.study.judgements import judgements
+from tests.study.made import design, given_by
 
-
-def design(runs, films, findings=("Mass", "Edema"), *, seed=0):
-    """A study in memory: every finding on its own films."""
-    rng = np.random.default_rng(seed)
-    comparisons, run_of_map = [], {}
-    for film in range(films):
-        for number, pair in enumerate(pairs_of(runs)):
-            maps = [f"{film}-{number}-{side}" for side in range(2)]
-            run_of_map.update(zip(maps, pair, strict=True))
-            if rng.integers(2):
-                maps.reverse()
-            comparisons.append(
-                Comparison(
-                    f"c{film}-{number}",
-                    f"f{film}",
-                    findings[film % len(findings)],
-                    (maps[0], maps[1]),
-                )
-            )
-    study = Study(Path("none"), seed, 0, False, False, "made", "0", "now", (), tuple(comparisons))
-    key = Key(tuple(RunKey(run, "dwarf", run, "0") for run in runs), run_of_map, {})
-    return study, key
-
-
-def given_by(study, key, reader, say, *, repeats=0, seed=0, questions=("overall",)):
-    """A reader's answers; `say` of a comparison and a question: its run, or None for a tie."""
-    places = reading_list(
-        study.comparisons, key.run_of_map, repeats=repeats, generator=np.random.default_rng(seed)
-    )
-    given = []
-    for position, place in enumerate(places, start=1):
-        one = study.by_id[place.comparison_id]
-        left = key.run_of_map[one.maps[int(place.swapped)]]
-        answers = {}
-        for question in questions:
-            run = say(one, question)
-            answers[question] = "tie" if run is None else ("A" if run == left else "B")
-        given.append(
-            Given(
-                reader, position, one.comparison_id, place.swapped, place.repeat, answers, 0, "now"
-            )
-        )
-    return given
+FINDINGS = ("Mass", "Edema")
 
 
 def simulated(seed, *, films, readers, mean, spread, ties):
@@ -92,7 +48,7 @@ def coverage(simulations, **settings):
     truth = float((won * weights).sum() / weights.sum())
     held = 0
     for seed in range(simulations):
-        rows = preferences(simulated(seed, **settings), draws=100, seed=0)
+        rows = preferences(simulated(seed, **settings), FINDINGS, draws=100, seed=0)
         (row,) = [one for one in rows if one.group == "all" and one.question == "overall"]
         held += row.interval.low <= truth <= row.interval.high
     return held / simulations
@@ -134,6 +90,7 @@ def test_independent_answers_would_be_too_sure():
                     )
                 ],
             ),
+            FINDINGS,
             draws=100,
             seed=0,
         )[0]
@@ -150,7 +107,7 @@ def test_sides_do_not_matter():
     given = given_by(study, key, "ann", lambda one, question: "b", repeats=3)
     judged = judgements(study, key, given)
     assert all(one.outcomes == {"overall": -1} for one in judged)
-    (row,) = [one for one in preferences(judged, draws=100, seed=0) if one.group == "all"]
+    (row,) = [one for one in preferences(judged, FINDINGS, draws=100, seed=0) if one.group == "all"]
     assert (row.counts.first, row.counts.second, row.counts.ties) == (0, 11, 0)
     bias = side_biases(judged)[0]
     assert bias.left + bias.right == 14
@@ -177,7 +134,7 @@ def test_whoever_always_says_left_shows_in_the_bias_alone():
     assert (everyone.left, everyone.right) == (20, 0)
     assert ann.reader == "ann"
     assert ann.p < 1e-5
-    (row,) = [one for one in preferences(judged, draws=100, seed=0) if one.group == "all"]
+    (row,) = [one for one in preferences(judged, FINDINGS, draws=100, seed=0) if one.group == "all"]
     assert abs(row.counts.first - 10) <= 1
 
 
@@ -200,7 +157,7 @@ def test_groups_are_counted_by_hand():
             seed=seed,
             questions=("accuracy", "overall"),
         )
-    rows = preferences(judgements(study, key, given), draws=100, seed=0)
+    rows = preferences(judgements(study, key, given), FINDINGS, draws=100, seed=0)
     assert {row.question for row in rows if row.counts.total} == {"accuracy", "overall"}
     finding_of = {one.comparison_id: one.finding for one in study.comparisons}
     for row in rows:
@@ -258,7 +215,9 @@ def test_repeats_tell_of_the_reader_alone():
     (row,) = consistencies(judged)
     odd = sum(count == 2 and int(name[1:].split("-")[0]) % 2 for name, count in said.items())
     assert (row.repeats, row.same) == (6, 6 - odd)
-    (all_,) = [one for one in preferences(judged, draws=100, seed=0) if one.group == "all"]
+    (all_,) = [
+        one for one in preferences(judged, FINDINGS, draws=100, seed=0) if one.group == "all"
+    ]
     assert all_.counts.total == 10
     assert consistencies([one for one in judged if not one.repeat]) == []
 
@@ -307,9 +266,28 @@ def test_needed_grows_with_ties_and_clusters():
     ties = judgements(study, key, given_by(study, key, "ann", lambda *_: None))
     (row,) = needed(ties)
     assert (row.decided, row.total) == (None, None)
-    (all_,) = [one for one in preferences(ties, draws=100, seed=0) if one.group == "all"]
+    assert (row.counts.decided, row.counts.ties) == (0, 20)
+    (all_,) = [one for one in preferences(ties, FINDINGS, draws=100, seed=0) if one.group == "all"]
     assert (all_.interval, all_.p) == (None, None)
     assert all_.counts.half_share == 0.5
+
+
+def test_needed_takes_readers_who_always_agree_for_one():
+    study, key = design(("a", "b"), 10)
+    given = [
+        answer
+        for seed in range(3)
+        for answer in given_by(study, key, f"r{seed}", lambda *_: "a", seed=seed)
+    ]
+    (row,) = needed(judgements(study, key, given))
+    assert (row.decided, row.design_effect, row.total) == (6, 3, 18)
+
+
+@pytest.mark.parametrize("films", [1, 5, 6])
+def test_nothing_is_planned_from_too_few(films):
+    study, key = design(("a", "b"), films)
+    (row,) = needed(judgements(study, key, given_by(study, key, "ann", lambda *_: "a")))
+    assert (row.decided is None) == (films < 6)
 
 
 def test_answers_of_another_study():
