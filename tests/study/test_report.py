@@ -312,6 +312,11 @@ def test_commands(made_data, made_models, tmp_path):
     assert "Dr. Bob: 0 of 7 comparisons done" in said.output
     assert (out / "report" / "report.html").is_file()
     assert dwarf("backup", out, "--out", tmp_path / "copy.db").exit_code == 0
+    copied = (tmp_path / "copy.db").read_bytes()
+    twice = dwarf("backup", out, "--out", tmp_path / "copy.db")
+    assert twice.exit_code == 1
+    assert "copy.db: exists; give the name of a new file" in str(twice.exception)
+    assert (tmp_path / "copy.db").read_bytes() == copied
     (out / "study.db").unlink()
     for beside in out.glob("study.db-*"):
         beside.unlink()

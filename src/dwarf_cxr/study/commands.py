@@ -46,11 +46,14 @@ def create(
     """Freeze films and maps into STUDY, so that readers can compare them blind."""
     from dwarf_cxr.progress import shown_progress
     from dwarf_cxr.study.create import StudySettings, create_study
+    from dwarf_cxr.study.folder import read_key
 
     settings = StudySettings(per_finding, seed, repeats, show_truth, stretch, split)
     names = None if findings is None else [name.strip() for name in findings.split(",")]
     with shown_progress() as report:
         study = create_study(run, data, names, out, settings, report)
+    for sentence in read_key(out).trained_elsewhere(study):
+        typer.echo(f"warning: {sentence}", err=True)
     typer.echo(
         f"{len(study.comparisons)} comparisons of {len(run)} runs on {len(study.films)} films; "
         f"now invite readers: dwarf study invite {out} NAME…"

@@ -43,6 +43,9 @@ class RunKey:
     method: str
     folder: str
     model_sha256: str
+    trained_on: str | None = None
+    """Name of the data it was trained, or but calibrated, on; None if on none, or not told."""
+    trained_fingerprint: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,16 @@ class Key:
     """Name of the run of each map."""
     image_of_film: Mapping[str, str]
     """Image id, in the data, of each film."""
+
+    def trained_elsewhere(self, study: "Study") -> list[str]:
+        """A sentence on every run that was trained on other data than the films are of."""
+        return [
+            f"{run.name} was trained or calibrated on other data ({run.trained_on}, fingerprint "
+            f"{run.trained_fingerprint[:12]}…) than the films are of ({study.data_name}, "
+            f"{study.data_fingerprint[:12]}…): readers compare the data as well as the methods"
+            for run in self.runs
+            if run.trained_fingerprint not in (None, study.data_fingerprint)
+        ]
 
 
 @dataclass(frozen=True)

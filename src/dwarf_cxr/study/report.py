@@ -296,7 +296,8 @@ def _answer_row(report: StudyReport, one: Judgement) -> dict[str, Any]:
 
 def lines(report: StudyReport) -> list[str]:
     """The report in words for a terminal."""
-    said = [f"{one.name}: {one.done} of {one.total} comparisons done" for one in report.progress]
+    said = [f"warning: {sentence}" for sentence in report.key.trained_elsewhere(report.study)]
+    said += [f"{one.name}: {one.done} of {one.total} comparisons done" for one in report.progress]
     for question in QUESTIONS:
         for one in report.shown(question):
             of = f"  {one.group} {one.name}"
