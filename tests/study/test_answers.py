@@ -12,6 +12,7 @@ from dwarf_cxr.study.answers import (
     answers_of,
     done_positions,
     invite,
+    invited,
     item_at,
     open_answers,
     progress_of,
@@ -62,6 +63,13 @@ def test_inviting_again_changes_nothing(engine, study):
     assert invite(engine, study, read_key(study.folder), [" ann ", "bob", "ann"]) == ["ann", "bob"]
     with reading(engine) as session:
         assert [item.model_dump() for item in session.exec(select(Item))] == before
+
+
+def test_who_was_invited(engine):
+    assert invited(engine) == ["ann", "bob"]
+    assert invited(engine, [" bob "]) == ["bob"]
+    with pytest.raises(ConfigError, match="'eve': was not invited; invited: ann, bob"):
+        invited(engine, ["bob", "eve"])
 
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 61, "a\x00b"])

@@ -298,8 +298,13 @@ def test_commands(made_data, made_models, tmp_path):
     )
     assert made.exit_code == 0, made.output
     assert "6 comparisons of 2 runs on 6 films" in made.output
-    links = [dwarf("invite", out, "ann", "Dr. Bob", "--port", 8123).output for _ in range(2)]
+    invited = [dwarf("invite", out, "ann", "Dr. Bob", "--port", 8123) for _ in range(2)]
+    links = [one.stdout for one in invited]
     assert links[0] == links[1]
+    # beside the table of links, not in it
+    assert invited[0].stderr.endswith(
+        f"only while the pages are served there: dwarf study serve {out} --port 8123\n"
+    )
     lines = dict(line.split("\t") for line in links[0].splitlines())
     assert list(lines) == ["ann", "Dr. Bob"]
     assert all(link.startswith("http://127.0.0.1:8123/enter/") for link in lines.values())
@@ -323,7 +328,17 @@ def test_commands(made_data, made_models, tmp_path):
     (tmp_path / "copy.db").rename(out / "study.db")
     again = dwarf("report", out, "--draws", 100)
     assert again.output == said.output
-    for command in ("create", "invite", "serve", "report", "backup"):
+    assert dwarf("withdraw", out, "eve").exit_code == 1
+    assert "ann: link withdrawn" in dwarf("withdraw", out, "ann").output
+    anew = dict(
+        line.split("\t")
+        for line in dwarf("invite", out, "ann", "Dr. Bob", "--port", 8123).stdout.splitlines()
+    )
+    assert anew["ann"] != lines["ann"]
+    assert anew["Dr. Bob"] == lines["Dr. Bob"]
+    # what was answered is kept
+    assert dwarf("report", out, "--draws", 100).output == said.output
+    for command in ("create", "invite", "withdraw", "serve", "report", "backup"):
         assert "--" in dwarf(command, "--help").output
 
 
@@ -336,7 +351,13 @@ def test_without_the_extra_the_remedy_is_named(study, monkeypatch):
     monkeypatch.setattr(
         web, "find_spec", lambda name: None if name in ("uvicorn", "sqlmodel") else found(name)
     )
-    for command in (["invite", "ann"], ["serve"], ["report"], ["backup", "--out", "x.db"]):
+    for command in (
+        ["invite", "ann"],
+        ["withdraw", "ann"],
+        ["serve"],
+        ["report"],
+        ["backup", "--out", "x.db"],
+    ):
         words = ["study", command[0], str(study.folder), *command[1:]]
         result = CliRunner().invoke(app, words)
         assert result.exit_code == 1

@@ -110,7 +110,7 @@ def invite(engine: Engine, study: Study, key: Key, names: Sequence[str]) -> list
     Raises:
         ConfigError: no name, or one that is empty, too long or not printable.
     """
-    cleaned = [" ".join(name.split()) for name in names]
+    cleaned = [_cleaned(name) for name in names]
     for name, given in zip(cleaned, names, strict=True):
         if not name or len(name) > LONGEST_NAME or not name.isprintable():
             raise ConfigError(f"reader {given!r}: give a name of 1 to {LONGEST_NAME} letters")
@@ -141,6 +141,25 @@ def invite(engine: Engine, study: Study, key: Key, names: Sequence[str]) -> list
                 )
                 for position, place in enumerate(places, start=1)
             )
+    return list(dict.fromkeys(cleaned))
+
+
+def invited(engine: Engine, names: Sequence[str] | None = None) -> list[str]:
+    """Readers who were invited, in that order: all, or those named, as they are known.
+
+    Raises:
+        ConfigError: a name is of nobody who was invited; says who was.
+    """
+    with reading(engine) as session:
+        known = list(session.exec(select(Reader.name).order_by(col(Reader.id))))
+    if names is None:
+        return known
+    cleaned = [_cleaned(name) for name in names]
+    if strangers := [name for name in cleaned if name not in known]:
+        raise ConfigError(
+            f"reader {', '.join(map(repr, strangers))}: was not invited; "
+            f"invited: {', '.join(known) or 'nobody'}"
+        )
     return list(dict.fromkeys(cleaned))
 
 
@@ -279,6 +298,10 @@ def all_given(engine: Engine) -> list[Given]:
         )
         for name, item, given in grouped.values()
     ]
+
+
+def _cleaned(name: str) -> str:
+    return " ".join(name.split())
 
 
 def _now() -> str:

@@ -6,6 +6,7 @@ key.json     whose map is whose; only making the study, inviting readers and the
 films/ maps/ regions/   the frozen pictures
 study.db     readers, their lists and every answer
 secret       what signs the private links
+links.json   readers whose link was withdrawn (`web/links.py`)
 """
 
 import dataclasses
