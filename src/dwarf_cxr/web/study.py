@@ -117,7 +117,8 @@ def study_routes(study: Study, engine: Engine, pages: Pages) -> APIRouter:
         try:
             save_answer(engine, item, question, value, key)
         except DataError as fault:
-            raise HTTPException(422, f"Not saved: {fault}.") from None
+            words = str(fault)
+            raise HTTPException(422, f"{words[0].upper()}{words[1:]}.") from None
         except OtherAnswerError:
             raise HTTPException(409) from None
         with reading(engine) as session:
