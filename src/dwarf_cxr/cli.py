@@ -929,7 +929,9 @@ def review_invite(
 
     for name, link in invite(review, readers, host=host, port=port, names=allow_host or []):
         typer.echo(f"{name}: {link}")
-    typer.echo(bound_to("dwarf review serve DATA", host, port, allow_host or []), err=True)
+    typer.echo(
+        bound_to(("dwarf", "review", "serve", "DATA"), host, port, allow_host or ()), err=True
+    )
 
 
 @review_app.command("withdraw")

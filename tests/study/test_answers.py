@@ -102,7 +102,7 @@ def test_changed_answers_keep_their_history(engine, item):
     ]
     with reading(engine) as session:
         assert answers_of(session, item) == {"overall": "tie"}
-    (given,) = all_given(engine)
+        (given,) = all_given(session)
     assert (given.reader, given.position, given.changes) == ("ann", 1, 3)
     assert given.answers == {"overall": "tie"}
 

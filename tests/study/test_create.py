@@ -10,11 +10,12 @@ from typer.testing import CliRunner
 
 from dwarf_cxr.cli import app
 from dwarf_cxr.data.splits import patient_hashes
+from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import ConfigError, DataError
 from dwarf_cxr.models.checkpoint import load_model, save_model
-from dwarf_cxr.study.create import StudySettings, create_study
+from dwarf_cxr.study.create import StudySettings, _original, create_study
 from dwarf_cxr.study.folder import Study, read_key
-from dwarf_cxr.study.pictures import map_png, stretched
+from dwarf_cxr.study.pictures import film_png, map_png, stretched
 from dwarf_cxr.study.report import analyse, lines, page
 from tests.study.made import FINDINGS, RUNS
 
@@ -48,13 +49,32 @@ def test_films_are_the_originals(frozen, made_data):
             )
 
 
-def test_without_the_originals_the_prepared_pixels_serve(made_data, made_models, tmp_path):
-    from dwarf_cxr.study import create as module
-
+def test_without_the_originals_the_prepared_pixels_serve(
+    made_data, made_models, tmp_path, monkeypatch
+):
+    """And it is said, so that nobody judges small films without knowing."""
     gone = dataclasses.replace(made_data, sources=("/none",) * len(made_data.sources))
-    np.testing.assert_array_equal(module._film(gone, 3), made_data.pixels[3])
+    monkeypatch.setattr(PreparedData, "open", lambda folder: gone)
+    data = made_data.folder
+    words = [word for run in made_models[:2] for word in ("--run", run)]
+    words += ["--data", data, "--per-finding", 2, "--out", tmp_path / "a"]
+    result = CliRunner().invoke(app, ["study", "create", *map(str, words)])
+    assert result.exit_code == 0, result.output
+    assert f"warning: 4 of 4 films are shown as {data} has them, small" in result.stderr
+    study, key = Study.open(tmp_path / "a"), read_key(tmp_path / "a")
+    film = study.films[0]
+    index = made_data.image_ids.index(key.image_of_film[film.film_id])
+    shown = (study.folder / "films" / f"{film.film_id}.png").read_bytes()
+    assert shown == film_png(made_data.pixels[index], (film.width, film.height))
+    assert "4 of 4 shown small" in page(analyse(study, key, [], [], draws=100))
+
+
+def test_changed_originals_are_not_shown(made_data):
     changed = dataclasses.replace(made_data, sources=made_data.sources[1:] + made_data.sources[:1])
-    np.testing.assert_array_equal(module._film(changed, 3), made_data.pixels[3])
+    assert _original(changed, 3) is None
+    np.testing.assert_array_equal(
+        _original(made_data, 3), np.asarray(Image.open(made_data.sources[3]))
+    )
 
 
 def test_only_the_key_knows(frozen):
@@ -185,7 +205,9 @@ def test_runs_trained_on_other_data_are_told(made_data, made_models, tmp_path):
 
 
 def test_runs_of_the_same_data_are_not(frozen):
-    assert read_key(frozen).trained_elsewhere(Study.open(frozen)) == []
+    study = Study.open(frozen)
+    assert read_key(frozen).trained_elsewhere(study) == []
+    assert study.small_films == 0
 
 
 def test_keys_of_before_are_read(study):

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from dwarf_cxr.cli import app
 from dwarf_cxr.errors import DataError
+from dwarf_cxr.study import report as report_module
 from dwarf_cxr.study.answers import (
     QUESTIONS,
     Progress,
@@ -53,6 +54,11 @@ def answered(study):
 def table(path):
     with path.open(newline="", encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
+
+
+def table_of(study, out, name):
+    write_report(study.folder, out, draws=100)
+    return table(out / name)
 
 
 def test_tables(answered, tmp_path):
@@ -267,6 +273,24 @@ def test_runs_that_never_won_have_no_strength():
 def test_repeats_in_words():
     terminal, _ = said(reported(8, lambda *_: "a", repeats=1))
     assert "ann: the same answer to 1 of 1 comparisons shown twice, overall" in terminal
+
+
+def test_report_is_of_one_state_while_readers_answer(answered, tmp_path, monkeypatch):
+    before = len(table_of(answered, tmp_path / "before", "history.csv"))
+    progress_of = report_module.progress_of
+
+    def answer_meanwhile(session):
+        engine = open_answers(answered)
+        with reading(engine) as other:
+            item = item_at(other, "=1+1", 2)
+        save_answer(engine, item, "comment", "while it was written", secrets.token_hex(8))
+        engine.dispose()
+        return progress_of(session)
+
+    monkeypatch.setattr(report_module, "progress_of", answer_meanwhile)
+    assert len(table_of(answered, tmp_path / "meanwhile", "history.csv")) == before
+    monkeypatch.undo()
+    assert len(table_of(answered, tmp_path / "after", "history.csv")) == before + 1
 
 
 def test_nothing_answered(study, tmp_path):

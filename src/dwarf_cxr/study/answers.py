@@ -273,15 +273,14 @@ class Given:
     saved: str
 
 
-def all_given(engine: Engine) -> list[Given]:
+def all_given(session: Session) -> list[Given]:
     """Everything answered, by reader and position; items without any answer are left out."""
-    with reading(engine) as session:
-        rows = session.exec(
-            select(Reader.name, Item, Answer)
-            .join(Item, col(Item.reader_id) == col(Reader.id))
-            .join(Answer, col(Answer.item_id) == col(Item.id))
-            .order_by(col(Reader.id), col(Item.position), col(Answer.id))
-        ).all()
+    rows = session.exec(
+        select(Reader.name, Item, Answer)
+        .join(Item, col(Item.reader_id) == col(Reader.id))
+        .join(Answer, col(Answer.item_id) == col(Item.id))
+        .order_by(col(Reader.id), col(Item.position), col(Answer.id))
+    ).all()
     grouped: dict[int | None, tuple[str, Item, list[Answer]]] = {}
     for name, item, answer in rows:
         grouped.setdefault(item.id, (name, item, []))[2].append(answer)

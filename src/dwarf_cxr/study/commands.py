@@ -54,6 +54,12 @@ def create(
         study = create_study(run, data, names, out, settings, report)
     for sentence in read_key(out).trained_elsewhere(study):
         typer.echo(f"warning: {sentence}", err=True)
+    if study.small_films:
+        typer.echo(
+            f"warning: {study.small_films} of {len(study.films)} films are shown as {data} has "
+            "them, small: their original is gone or has changed since it was prepared",
+            err=True,
+        )
     typer.echo(
         f"{len(study.comparisons)} comparisons of {len(run)} runs on {len(study.films)} films; "
         f"now invite readers: dwarf study invite {out} NAME…"
@@ -85,7 +91,9 @@ def invite(
     for name in names:
         links.admit(Visitor("reader", name))
         typer.echo(f"{name}\t{link(base, links, Visitor('reader', name))}")
-    typer.echo(bound_to(f"dwarf study serve {study}", host, port, allow_host or ()), err=True)
+    typer.echo(
+        bound_to(("dwarf", "study", "serve", str(study)), host, port, allow_host or ()), err=True
+    )
 
 
 @study_app.command()

@@ -116,6 +116,7 @@ def create_study(
                 run_of_map[map_id] = name
                 map_of[name, index, finding] = map_id
         films = []
+        small_films = 0
         for done, index in enumerate(indices):
             tell(f"freezing film {done + 1} of {len(indices)}", len(runs) + done, steps)
             frame = film_frame(
@@ -123,7 +124,9 @@ def create_study(
                 int(prepared.heights[index]),
                 min(FILM_SIDE, max(int(prepared.widths[index]), int(prepared.heights[index]))),
             )
-            content = film_png(_film(prepared, index), frame)
+            original = _original(prepared, index)
+            small_films += original is None
+            content = film_png(prepared.pixels[index] if original is None else original, frame)
             write_bytes(fresh / FILMS / f"{film_ids[index]}.png", content)
             films.append(Film(film_ids[index], *frame))
         tell("everything is frozen", steps, steps)
@@ -146,6 +149,7 @@ def create_study(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             films=tuple(films),
             comparisons=tuple(comparisons),
+            small_films=small_films,
         )
         study.write()
         keys = tuple(_run_key(*one) for one in zip(names, runs, models, strict=True))
@@ -195,15 +199,15 @@ def _random_names(count: int, generator: np.random.Generator) -> list[str]:
     return [generator.bytes(8).hex() for _ in range(count)]
 
 
-def _film(data: PreparedData, index: int) -> UInt8[np.ndarray, "h w"]:
-    """The original film where it is still what was prepared, else the prepared pixels."""
+def _original(data: PreparedData, index: int) -> UInt8[np.ndarray, "h w"] | None:
+    """The original film, where it is still what was prepared."""
     try:
         content = Path(data.sources[index]).read_bytes()
         if file_hash(sha256(content).hexdigest()) == data.file_hashes[index]:
             return decode_grey(content, data.sources[index])
     except OSError:
         pass
-    return np.asarray(data.pixels[index])
+    return None
 
 
 def _map_picture(

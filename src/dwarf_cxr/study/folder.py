@@ -84,6 +84,8 @@ class Study:
     created: str
     films: tuple[Film, ...]
     comparisons: tuple[Comparison, ...]
+    small_films: int = 0
+    """Films shown as DATA has them, small, since their original is gone or has changed."""
 
     @classmethod
     def open(cls, folder: Path) -> "Study":
@@ -115,6 +117,7 @@ class Study:
                     )
                     for one in content["comparisons"]
                 ),
+                small_films=int(content.get("small_films", 0)),
             )
         except (KeyError, TypeError, ValueError) as fault:
             raise DataError(

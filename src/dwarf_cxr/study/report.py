@@ -97,10 +97,9 @@ def write_report(folder: Path, out: Path, draws: int = 2000) -> list[str]:
     """
     study = Study.open(folder)
     engine = open_answers(study)
-    given = all_given(engine)
-    if not given:
-        raise DataError(f"{study.database}: nothing was answered yet; invite readers and serve")
+    # one state of it, whatever readers answer meanwhile
     with reading(engine) as session:
+        given = all_given(session)
         progress = progress_of(session)
         history = session.exec(
             select(Reader.name, Item.position, Answer)
@@ -109,6 +108,8 @@ def write_report(folder: Path, out: Path, draws: int = 2000) -> list[str]:
             .order_by(col(Answer.id))
         ).all()
     engine.dispose()
+    if not given:
+        raise DataError(f"{study.database}: nothing was answered yet; invite readers and serve")
     report = analyse(study, read_key(folder), given, progress, draws=draws)
     write_csv(out / "preferences.csv", PREFERENCE_COLUMNS, map(_preference_row, report.preferences))
     write_csv(out / "agreement.csv", AGREEMENT_COLUMNS, _agreement_rows(report))
@@ -300,10 +301,16 @@ def lines(report: StudyReport) -> list[str]:
     said += [f"{one.name}: {one.done} of {one.total} comparisons done" for one in report.progress]
     for question in QUESTIONS:
         for one in report.shown(question):
-            of = f"  {one.group} {one.name}"
             if one.group == ALL:
                 of = f"{one.first} over {one.second}, {question}, {report.readers_of(one)}"
-            said.append(f"{of}: {share_words(one)}")
+                said.append(f"{of}: {share_words(one)}{half_words(one)}")
+            else:
+                said.append(f"  {one.group} {one.name}: {share_words(one)}")
+    if any(one.p is not None for one in report.preferences):
+        said.append(
+            "intervals know that answers about one film belong together; p does not, nor how many "
+            "lines there are"
+        )
     for agreement in report.agreements:
         if agreement.question == "overall":
             said.append(
@@ -335,8 +342,16 @@ def share_words(one: Preference) -> str:
         return f"{said}; too few untied answers to tell a preference from chance"
     return (
         f"{said}; {counts.share:.1%} of untied answers{between(one.interval, percent=True)}, "
-        f"p {p_words(one.p)}; ties counted half {counts.half_share:.1%}"
+        f"p {p_words(one.p)}"
     )
+
+
+def half_words(one: Preference) -> str:
+    """The share with ties counted half, where there are ties and untied answers to tell by."""
+    counts = one.counts
+    if not counts.ties or counts.decided < FEWEST_DECIDED:
+        return ""
+    return f"; ties counted half {counts.half_share:.1%}{between(one.half_interval, percent=True)}"
 
 
 def needed_words(need: Needed) -> str:

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable, Sequence
+from shlex import join
 
 from dwarf_cxr.errors import ConfigError
 from dwarf_cxr.web.links import OWNER, Links, Visitor
@@ -39,15 +40,16 @@ def link(base: str, links: Links, visitor: Visitor) -> str:
     return "link withdrawn; invite again for a new one" if path is None else base + path
 
 
-def bound_to(serve_command: str, host: str, port: int, names: Sequence[str]) -> str:
+def bound_to(serve_command: Sequence[str], host: str, port: int, names: Sequence[str]) -> str:
     """Where printed links lead, and the command that serves the pages there."""
-    options = [f"--host {host}"] * (host != DEFAULT_HOST) + [f"--port {port}"] * (
-        port != DEFAULT_PORT
-    )
-    options += [f"--allow-host {name}" for name in names]
+    options = [
+        *(["--host", host] if host != DEFAULT_HOST else []),
+        *(["--port", str(port)] if port != DEFAULT_PORT else []),
+        *(word for name in names for word in ("--allow-host", name)),
+    ]
     return (
         f"these links lead to {address(host, port, names)} and work only while the pages are "
-        f"served there: {' '.join([serve_command, *options])}"
+        f"served there: {join([*serve_command, *options])}"
     )
 
 
