@@ -11,11 +11,14 @@ from dwarf_cxr.study.analysis import (
     agreements,
     consistencies,
     needed,
+    pairs,
     preferences,
     side_biases,
     strengths,
 )
 from dwarf_cxr.study.answers import Given
+from dwarf_cxr.study.bradley_terry import log_strengths
+from dwarf_cxr.study.clustered import film_weights
 from dwarf_cxr.study.judgements import judgements
 from tests.study.made import design, given_by
 
@@ -183,6 +186,96 @@ def test_groups_are_counted_by_hand():
         assert agreement.kappa == pytest.approx(cohen_kappa_score(*said))
         assert agreement.same == sum(one == two for one, two in zip(*said, strict=True))
         assert agreement.interval.low <= agreement.kappa <= agreement.interval.high
+
+
+def varied(runs, films, readers, seed):
+    """Judgements without any pattern, each film of one to three answers, a third of them ties."""
+    study, key = design(runs, films, seed=seed)
+    rng = np.random.default_rng(seed)
+
+    def say(one, question):
+        pair = sorted({key.run_of_map[name] for name in one.maps})
+        return rng.choice([*pair, None])
+
+    given = []
+    for number, reader in enumerate(readers):
+        its = given_by(study, key, reader, say, seed=number)
+        given += [one for one in its if number == 0 or rng.random() < 0.6]
+    return judgements(study, key, given)
+
+
+def test_three_runs_are_counted_two_by_two():
+    judged = varied(("c", "a", "b"), 13, ("ann", "bob"), seed=2)
+    expected = Counter((one.first, one.second, one.outcomes["overall"]) for one in judged)
+    rows = [row for row in preferences(judged, FINDINGS, draws=100, seed=0) if row.group == "all"]
+    assert [(row.first, row.second) for row in rows] == pairs(judged)
+    assert {(row.first, row.second) for row in rows} == {("c", "a"), ("c", "b"), ("a", "b")}
+    plans = needed(judged)
+    for row, plan in zip(rows, plans, strict=True):
+        counted = [expected[row.first, row.second, outcome] for outcome in (1, -1, 0)]
+        assert [row.counts.first, row.counts.second, row.counts.ties] == counted
+        assert plan.counts == row.counts
+    for row in agreements(judged, draws=50, seed=0):
+        both = Counter(
+            one.comparison_id
+            for one in judged
+            if (one.first, one.second) == (row.first, row.second)
+        )
+        if row.question == "overall":
+            assert row.comparisons == sum(count == 2 for count in both.values())
+
+
+def test_bootstrap_repeats_the_answers_of_drawn_films():
+    """Naively: the answers of each draw are put together one by one."""
+    judged = varied(("a", "b"), 14, ("ann", "bob", "eve"), seed=5)
+    films = sorted({one.film for one in judged})
+    untied, half, kappas = [], [], []
+    said = {}
+    for one in judged:
+        said.setdefault(one.comparison_id, {})[one.reader] = one
+    for draw in film_weights(len(films), 300, seed=9):
+        times = dict(zip(films, draw, strict=True))
+        drawn = [one.outcomes["overall"] for one in judged for _ in range(times[one.film])]
+        won, lost = drawn.count(1), drawn.count(-1)
+        untied.append(won / (won + lost))
+        half.append((won + drawn.count(0) / 2) / len(drawn))
+    row = preferences(judged, FINDINGS, draws=300, seed=9)[0]
+    for interval, values in ((row.bootstrap, untied), (row.half_interval, half)):
+        expected = np.percentile(values, [2.5, 97.5])
+        np.testing.assert_allclose((interval.low, interval.high), expected)
+    # kappa: of the comparisons that both answered, the films of those
+    (agreement,) = [
+        one
+        for one in agreements(judged, draws=300, seed=9)
+        if one.question == "overall" and one.readers == ("ann", "bob")
+    ]
+    both = [its for its in said.values() if {"ann", "bob"} <= set(its)]
+    films = sorted({its["ann"].film for its in both})
+    assert len(films) < 14
+    for draw in film_weights(len(films), 300, seed=9):
+        times = dict(zip(films, draw, strict=True))
+        drawn = [its for its in both for _ in range(times[its["ann"].film])]
+        kappas.append(
+            cohen_kappa_score(
+                *([its[name].outcomes["overall"] for its in drawn] for name in ("ann", "bob")),
+                labels=[1, 0, -1],
+            )
+        )
+    expected = np.percentile(kappas, [2.5, 97.5])
+    np.testing.assert_allclose((agreement.interval.low, agreement.interval.high), expected)
+
+
+def test_ties_are_half_a_win_of_a_strength():
+    runs = ("a", "b", "c")
+    judged = varied(runs, 15, ("ann", "bob"), seed=3)
+    wins = np.zeros((3, 3))
+    for one in judged:
+        first, second = runs.index(one.first), runs.index(one.second)
+        won = {1: 1.0, 0: 0.5, -1: 0.0}[one.outcomes["overall"]]
+        wins[first, second] += won
+        wins[second, first] += 1 - won
+    rows = strengths(judged, runs, draws=20, seed=0)
+    np.testing.assert_allclose([row.log_strength for row in rows], log_strengths(wins))
 
 
 def test_three_readers_have_fleiss_kappa_of_what_all_answered():
