@@ -383,6 +383,11 @@ def test_owner_sees_how_far_readers_are_but_not_what_they_said(application, ann)
     page = owner.get("/").text
     assert re.search(r"Ann</th><td[^>]*>1 of 22", page)
     assert re.search(r"Bob</th><td[^>]*>0 of 22", page)
+    assert "link withdrawn" not in page
+    Links.of(application.links.folder).withdraw(Visitor("reader", "Bob"))
+    assert re.search(
+        r"Bob <span[^>]*>link withdrawn</span></th><td[^>]*>0 of 22", owner.get("/").text
+    )
     assert owner.get("/comparison/1").status_code == 403
     assert owner.get("/comparison/1/a.png").status_code == 403
     assert ann.get("/progress").status_code == 403
