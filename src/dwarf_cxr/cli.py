@@ -922,12 +922,30 @@ def review_invite(
     port: PortOption = 8000,
     allow_host: AllowHostOption = None,
 ) -> None:
-    """Print a private link for each reader, for a server at the host and port."""
+    """Print a private link for each reader; one whose link was withdrawn gets a new one."""
     require_web()
     from dwarf_cxr.review.command import invite
+    from dwarf_cxr.web.serving import bound_to
 
     for name, link in invite(review, readers, host=host, port=port, names=allow_host or []):
         typer.echo(f"{name}: {link}")
+    typer.echo(
+        bound_to(("dwarf", "review", "serve", "DATA"), host, port, allow_host or ()), err=True
+    )
+
+
+@review_app.command("withdraw")
+def review_withdraw(
+    review: ReviewArgument,
+    readers: Annotated[list[str], typer.Argument(metavar="READER", help="Names.")],
+) -> None:
+    """End readers' links and open sessions, at once, also while serving; their words are kept."""
+    require_web()
+    from dwarf_cxr.review.command import withdraw
+
+    withdraw(review, readers)
+    for name in readers:
+        typer.echo(f"{name}: link withdrawn; `dwarf review invite` gives a new one")
 
 
 @review_app.command("status")

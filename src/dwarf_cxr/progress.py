@@ -32,6 +32,7 @@ TICKS = (
     "preparing ",
     "teaching ",
     "suggesting ",
+    "freezing ",
 )
 """Words of lines that only say how far the work is, as the bar does."""
 

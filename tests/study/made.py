@@ -12,8 +12,9 @@ from dwarf_cxr.data.prepare import prepare
 from dwarf_cxr.data.records import Box, Radiograph, Region, SourceSet
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.models.checkpoint import save_model
-from dwarf_cxr.study.answers import Item, Reader, open_answers, save_answer
-from dwarf_cxr.study.folder import Study, read_key
+from dwarf_cxr.study.answers import Given, Item, Reader, open_answers, save_answer
+from dwarf_cxr.study.design import Comparison, pairs_of, reading_list
+from dwarf_cxr.study.folder import Key, RunKey, Study, read_key
 from dwarf_cxr.web.store import reading
 from tests.reporting.made import tiny_model
 
@@ -80,3 +81,47 @@ def answer_all(study: Study, say: Callable[[str, bool, str], str], reader: str) 
             save_answer(engine, item, question, value, secrets.token_hex(8))
         save_answer(engine, item, "confidence", "4", secrets.token_hex(8))
     engine.dispose()
+
+
+def design(runs, films, findings=("Mass", "Edema"), *, seed=0):
+    """A study in memory: every finding on its own films."""
+    rng = np.random.default_rng(seed)
+    comparisons, run_of_map = [], {}
+    for film in range(films):
+        for number, pair in enumerate(pairs_of(runs)):
+            maps = [f"{film}-{number}-{side}" for side in range(2)]
+            run_of_map.update(zip(maps, pair, strict=True))
+            if rng.integers(2):
+                maps.reverse()
+            comparisons.append(
+                Comparison(
+                    f"c{film}-{number}",
+                    f"f{film}",
+                    findings[film % len(findings)],
+                    (maps[0], maps[1]),
+                )
+            )
+    study = Study(Path("none"), seed, 0, False, False, "made", "0", "now", (), tuple(comparisons))
+    key = Key(tuple(RunKey(run, "dwarf", run, "0") for run in runs), run_of_map, {})
+    return study, key
+
+
+def given_by(study, key, reader, say, *, repeats=0, seed=0, questions=("overall",)):
+    """A reader's answers; `say` of a comparison and a question: its run, or None for a tie."""
+    places = reading_list(
+        study.comparisons, key.run_of_map, repeats=repeats, generator=np.random.default_rng(seed)
+    )
+    given = []
+    for position, place in enumerate(places, start=1):
+        one = study.by_id[place.comparison_id]
+        left = key.run_of_map[one.maps[int(place.swapped)]]
+        answers = {}
+        for question in questions:
+            run = say(one, question)
+            answers[question] = "tie" if run is None else ("A" if run == left else "B")
+        given.append(
+            Given(
+                reader, position, one.comparison_id, place.swapped, place.repeat, answers, 0, "now"
+            )
+        )
+    return given

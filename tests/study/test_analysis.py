@@ -1,7 +1,6 @@
 """Simulated studies whose truth is known, and a small one counted by hand."""
 
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,58 +11,18 @@ from dwarf_cxr.study.analysis import (
     agreements,
     consistencies,
     needed,
+    pairs,
     preferences,
     side_biases,
     strengths,
 )
 from dwarf_cxr.study.answers import Given
-from dwarf_cxr.study.design import Comparison, pairs_of, reading_list
-from dwarf_cxr.study.folder import Key, RunKey, Study
+from dwarf_cxr.study.bradley_terry import log_strengths
+from dwarf_cxr.study.clustered import film_weights
 from dwarf_cxr.study.judgements import judgements
+from tests.study.made import design, given_by
 
-
-def design(runs, films, findings=("Mass", "Edema"), *, seed=0):
-    """A study in memory: every finding on its own films."""
-    rng = np.random.default_rng(seed)
-    comparisons, run_of_map = [], {}
-    for film in range(films):
-        for number, pair in enumerate(pairs_of(runs)):
-            maps = [f"{film}-{number}-{side}" for side in range(2)]
-            run_of_map.update(zip(maps, pair, strict=True))
-            if rng.integers(2):
-                maps.reverse()
-            comparisons.append(
-                Comparison(
-                    f"c{film}-{number}",
-                    f"f{film}",
-                    findings[film % len(findings)],
-                    (maps[0], maps[1]),
-                )
-            )
-    study = Study(Path("none"), seed, 0, False, False, "made", "0", "now", (), tuple(comparisons))
-    key = Key(tuple(RunKey(run, "dwarf", run, "0") for run in runs), run_of_map, {})
-    return study, key
-
-
-def given_by(study, key, reader, say, *, repeats=0, seed=0, questions=("overall",)):
-    """A reader's answers; `say` of a comparison and a question: its run, or None for a tie."""
-    places = reading_list(
-        study.comparisons, key.run_of_map, repeats=repeats, generator=np.random.default_rng(seed)
-    )
-    given = []
-    for position, place in enumerate(places, start=1):
-        one = study.by_id[place.comparison_id]
-        left = key.run_of_map[one.maps[int(place.swapped)]]
-        answers = {}
-        for question in questions:
-            run = say(one, question)
-            answers[question] = "tie" if run is None else ("A" if run == left else "B")
-        given.append(
-            Given(
-                reader, position, one.comparison_id, place.swapped, place.repeat, answers, 0, "now"
-            )
-        )
-    return given
+FINDINGS = ("Mass", "Edema")
 
 
 def simulated(seed, *, films, readers, mean, spread, ties):
@@ -92,7 +51,7 @@ def coverage(simulations, **settings):
     truth = float((won * weights).sum() / weights.sum())
     held = 0
     for seed in range(simulations):
-        rows = preferences(simulated(seed, **settings), draws=100, seed=0)
+        rows = preferences(simulated(seed, **settings), FINDINGS, draws=100, seed=0)
         (row,) = [one for one in rows if one.group == "all" and one.question == "overall"]
         held += row.interval.low <= truth <= row.interval.high
     return held / simulations
@@ -134,6 +93,7 @@ def test_independent_answers_would_be_too_sure():
                     )
                 ],
             ),
+            FINDINGS,
             draws=100,
             seed=0,
         )[0]
@@ -150,7 +110,7 @@ def test_sides_do_not_matter():
     given = given_by(study, key, "ann", lambda one, question: "b", repeats=3)
     judged = judgements(study, key, given)
     assert all(one.outcomes == {"overall": -1} for one in judged)
-    (row,) = [one for one in preferences(judged, draws=100, seed=0) if one.group == "all"]
+    (row,) = [one for one in preferences(judged, FINDINGS, draws=100, seed=0) if one.group == "all"]
     assert (row.counts.first, row.counts.second, row.counts.ties) == (0, 11, 0)
     bias = side_biases(judged)[0]
     assert bias.left + bias.right == 14
@@ -177,7 +137,7 @@ def test_whoever_always_says_left_shows_in_the_bias_alone():
     assert (everyone.left, everyone.right) == (20, 0)
     assert ann.reader == "ann"
     assert ann.p < 1e-5
-    (row,) = [one for one in preferences(judged, draws=100, seed=0) if one.group == "all"]
+    (row,) = [one for one in preferences(judged, FINDINGS, draws=100, seed=0) if one.group == "all"]
     assert abs(row.counts.first - 10) <= 1
 
 
@@ -200,7 +160,7 @@ def test_groups_are_counted_by_hand():
             seed=seed,
             questions=("accuracy", "overall"),
         )
-    rows = preferences(judgements(study, key, given), draws=100, seed=0)
+    rows = preferences(judgements(study, key, given), FINDINGS, draws=100, seed=0)
     assert {row.question for row in rows if row.counts.total} == {"accuracy", "overall"}
     finding_of = {one.comparison_id: one.finding for one in study.comparisons}
     for row in rows:
@@ -226,6 +186,96 @@ def test_groups_are_counted_by_hand():
         assert agreement.kappa == pytest.approx(cohen_kappa_score(*said))
         assert agreement.same == sum(one == two for one, two in zip(*said, strict=True))
         assert agreement.interval.low <= agreement.kappa <= agreement.interval.high
+
+
+def varied(runs, films, readers, seed):
+    """Judgements without any pattern, each film of one to three answers, a third of them ties."""
+    study, key = design(runs, films, seed=seed)
+    rng = np.random.default_rng(seed)
+
+    def say(one, question):
+        pair = sorted({key.run_of_map[name] for name in one.maps})
+        return rng.choice([*pair, None])
+
+    given = []
+    for number, reader in enumerate(readers):
+        its = given_by(study, key, reader, say, seed=number)
+        given += [one for one in its if number == 0 or rng.random() < 0.6]
+    return judgements(study, key, given)
+
+
+def test_three_runs_are_counted_two_by_two():
+    judged = varied(("c", "a", "b"), 13, ("ann", "bob"), seed=2)
+    expected = Counter((one.first, one.second, one.outcomes["overall"]) for one in judged)
+    rows = [row for row in preferences(judged, FINDINGS, draws=100, seed=0) if row.group == "all"]
+    assert [(row.first, row.second) for row in rows] == pairs(judged)
+    assert {(row.first, row.second) for row in rows} == {("c", "a"), ("c", "b"), ("a", "b")}
+    plans = needed(judged)
+    for row, plan in zip(rows, plans, strict=True):
+        counted = [expected[row.first, row.second, outcome] for outcome in (1, -1, 0)]
+        assert [row.counts.first, row.counts.second, row.counts.ties] == counted
+        assert plan.counts == row.counts
+    for row in agreements(judged, draws=50, seed=0):
+        both = Counter(
+            one.comparison_id
+            for one in judged
+            if (one.first, one.second) == (row.first, row.second)
+        )
+        if row.question == "overall":
+            assert row.comparisons == sum(count == 2 for count in both.values())
+
+
+def test_bootstrap_repeats_the_answers_of_drawn_films():
+    """Naively: the answers of each draw are put together one by one."""
+    judged = varied(("a", "b"), 14, ("ann", "bob", "eve"), seed=5)
+    films = sorted({one.film for one in judged})
+    untied, half, kappas = [], [], []
+    said = {}
+    for one in judged:
+        said.setdefault(one.comparison_id, {})[one.reader] = one
+    for draw in film_weights(len(films), 300, seed=9):
+        times = dict(zip(films, draw, strict=True))
+        drawn = [one.outcomes["overall"] for one in judged for _ in range(times[one.film])]
+        won, lost = drawn.count(1), drawn.count(-1)
+        untied.append(won / (won + lost))
+        half.append((won + drawn.count(0) / 2) / len(drawn))
+    row = preferences(judged, FINDINGS, draws=300, seed=9)[0]
+    for interval, values in ((row.bootstrap, untied), (row.half_interval, half)):
+        expected = np.percentile(values, [2.5, 97.5])
+        np.testing.assert_allclose((interval.low, interval.high), expected)
+    # kappa: of the comparisons that both answered, the films of those
+    (agreement,) = [
+        one
+        for one in agreements(judged, draws=300, seed=9)
+        if one.question == "overall" and one.readers == ("ann", "bob")
+    ]
+    both = [its for its in said.values() if {"ann", "bob"} <= set(its)]
+    films = sorted({its["ann"].film for its in both})
+    assert len(films) < 14
+    for draw in film_weights(len(films), 300, seed=9):
+        times = dict(zip(films, draw, strict=True))
+        drawn = [its for its in both for _ in range(times[its["ann"].film])]
+        kappas.append(
+            cohen_kappa_score(
+                *([its[name].outcomes["overall"] for its in drawn] for name in ("ann", "bob")),
+                labels=[1, 0, -1],
+            )
+        )
+    expected = np.percentile(kappas, [2.5, 97.5])
+    np.testing.assert_allclose((agreement.interval.low, agreement.interval.high), expected)
+
+
+def test_ties_are_half_a_win_of_a_strength():
+    runs = ("a", "b", "c")
+    judged = varied(runs, 15, ("ann", "bob"), seed=3)
+    wins = np.zeros((3, 3))
+    for one in judged:
+        first, second = runs.index(one.first), runs.index(one.second)
+        won = {1: 1.0, 0: 0.5, -1: 0.0}[one.outcomes["overall"]]
+        wins[first, second] += won
+        wins[second, first] += 1 - won
+    rows = strengths(judged, runs, draws=20, seed=0)
+    np.testing.assert_allclose([row.log_strength for row in rows], log_strengths(wins))
 
 
 def test_three_readers_have_fleiss_kappa_of_what_all_answered():
@@ -258,7 +308,9 @@ def test_repeats_tell_of_the_reader_alone():
     (row,) = consistencies(judged)
     odd = sum(count == 2 and int(name[1:].split("-")[0]) % 2 for name, count in said.items())
     assert (row.repeats, row.same) == (6, 6 - odd)
-    (all_,) = [one for one in preferences(judged, draws=100, seed=0) if one.group == "all"]
+    (all_,) = [
+        one for one in preferences(judged, FINDINGS, draws=100, seed=0) if one.group == "all"
+    ]
     assert all_.counts.total == 10
     assert consistencies([one for one in judged if not one.repeat]) == []
 
@@ -307,9 +359,28 @@ def test_needed_grows_with_ties_and_clusters():
     ties = judgements(study, key, given_by(study, key, "ann", lambda *_: None))
     (row,) = needed(ties)
     assert (row.decided, row.total) == (None, None)
-    (all_,) = [one for one in preferences(ties, draws=100, seed=0) if one.group == "all"]
+    assert (row.counts.decided, row.counts.ties) == (0, 20)
+    (all_,) = [one for one in preferences(ties, FINDINGS, draws=100, seed=0) if one.group == "all"]
     assert (all_.interval, all_.p) == (None, None)
     assert all_.counts.half_share == 0.5
+
+
+def test_needed_takes_readers_who_always_agree_for_one():
+    study, key = design(("a", "b"), 10)
+    given = [
+        answer
+        for seed in range(3)
+        for answer in given_by(study, key, f"r{seed}", lambda *_: "a", seed=seed)
+    ]
+    (row,) = needed(judgements(study, key, given))
+    assert (row.decided, row.design_effect, row.total) == (6, 3, 18)
+
+
+@pytest.mark.parametrize("films", [1, 5, 6])
+def test_nothing_is_planned_from_too_few(films):
+    study, key = design(("a", "b"), films)
+    (row,) = needed(judgements(study, key, given_by(study, key, "ann", lambda *_: "a")))
+    assert (row.decided is None) == (films < 6)
 
 
 def test_answers_of_another_study():

@@ -12,6 +12,7 @@ from dwarf_cxr.study.answers import (
     answers_of,
     done_positions,
     invite,
+    invited,
     item_at,
     open_answers,
     progress_of,
@@ -64,6 +65,13 @@ def test_inviting_again_changes_nothing(engine, study):
         assert [item.model_dump() for item in session.exec(select(Item))] == before
 
 
+def test_who_was_invited(engine):
+    assert invited(engine) == ["ann", "bob"]
+    assert invited(engine, [" bob "]) == ["bob"]
+    with pytest.raises(ConfigError, match="'eve': was not invited; invited: ann, bob"):
+        invited(engine, ["bob", "eve"])
+
+
 @pytest.mark.parametrize("name", ["", "  ", "x" * 61, "a\x00b"])
 def test_names_that_are_none(engine, study, name):
     with pytest.raises(ConfigError, match="give a name"):
@@ -94,7 +102,7 @@ def test_changed_answers_keep_their_history(engine, item):
     ]
     with reading(engine) as session:
         assert answers_of(session, item) == {"overall": "tie"}
-    (given,) = all_given(engine)
+        (given,) = all_given(session)
     assert (given.reader, given.position, given.changes) == ("ann", 1, 3)
     assert given.answers == {"overall": "tie"}
 

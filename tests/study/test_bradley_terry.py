@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from sklearn.linear_model import LogisticRegression
 
 from dwarf_cxr.study.bradley_terry import log_strengths
 
@@ -24,6 +25,42 @@ def test_maximum_of_the_likelihood(seed, runs):
     found = log_strengths(wins)
     np.testing.assert_allclose(found, best - best.mean(), atol=1e-4)
     assert found.mean() == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_logistic_regression_without_penalty(seed):
+    """A win of i over j is a case with +1 for i and -1 for j; not every two runs met."""
+    rng = np.random.default_rng(seed)
+    true = rng.normal(0, 1, 5)
+    wins = np.zeros((5, 5))
+    for one in range(5):
+        for two in range(one):
+            if (one, two) not in ((3, 0), (4, 1)):
+                chance = 1 / (1 + np.exp(true[two] - true[one]))
+                won = rng.binomial(60, chance)
+                wins[one, two], wins[two, one] = won, 60 - won
+    cases, outcomes, weights = [], [], []
+    for one, two in zip(*np.nonzero(wins), strict=True):
+        case = np.zeros(5)
+        case[one], case[two] = 1, -1
+        cases += [case, -case]
+        outcomes += [1, 0]
+        weights += [wins[one, two]] * 2
+    fitted = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-10, max_iter=1000)
+    # the last run is the reference, so that the strengths are determined
+    logs = fitted.fit(np.array(cases)[:, :4], outcomes, sample_weight=weights).coef_[0]
+    expected = np.append(logs, 0.0)
+    np.testing.assert_allclose(log_strengths(wins), expected - expected.mean(), atol=1e-4)
+
+
+def test_a_long_chain_of_unequal_runs_converges():
+    """Hunter's algorithm is slow where few defeats tie runs together; two digits are shown."""
+    runs = 6
+    wins = np.zeros((runs, runs))
+    for one in range(runs - 1):
+        wins[one, one + 1], wins[one + 1, one] = 200, 0.5
+    steps = -np.diff(log_strengths(wins))
+    np.testing.assert_allclose(steps, np.log(400), atol=1e-3)
 
 
 def test_two_runs_are_the_log_odds():

@@ -43,9 +43,12 @@ def test_design_effect_is_the_jackknife_s():
 
 
 def test_what_cannot_be_told():
-    one = np.ones(1)
-    assert design_effect(one, one * 3) == 1.0
+    # a single film, and answers all alike: a film's answers count as one
+    assert design_effect(np.ones(1), np.full(1, 3.0)) == 3.0
+    assert design_effect(np.ones(1) * 2, np.full(1, 3.0)) == 3.0
     assert design_effect(np.zeros(4), np.ones(4)) == 1.0
+    assert design_effect(np.array([2.0, 0, 4]), np.array([2.0, 0, 4])) == 3.0
+    assert design_effect(np.zeros(3), np.zeros(3)) == 1.0
     with pytest.raises(ValueError, match="at least one"):
         clustered_wilson(np.zeros(3), np.zeros(3))
 
@@ -82,6 +85,11 @@ def test_all_alike_counts_films():
     assert interval.low == pytest.approx(binomtest(6, 6).proportion_ci(method="wilson").low)
 
 
+def test_one_film_tells_as_much_as_one_answer():
+    interval = clustered_wilson(np.array([40.0]), np.array([50.0]))
+    assert interval.high - interval.low > 0.7
+
+
 def test_bootstrap_draws_whole_films():
     weights = film_weights(7, 50, seed=1)
     assert weights.shape == (50, 7)
@@ -98,5 +106,17 @@ def test_bootstrap_draws_whole_films():
 def test_mostly_undefined():
     assert percentiles(np.array([np.nan, np.nan, 1.0])) is None
     assert percentiles(np.zeros(0)) is None
-    assert percentiles(np.array([np.nan, 1.0, 1.0])).low == 1.0
+    assert percentiles(np.array([np.nan, 1.0, 2.0])).low == pytest.approx(1.025)
+
+
+def test_films_that_are_all_alike_have_no_interval():
+    """Drawing them again would give one without length, as if nothing were uncertain."""
+    weights = film_weights(9, 50, seed=0)
+    assert bootstrap_share(np.full(9, 0.5), np.ones(9), weights) is None
+    assert bootstrap_share(np.full(9, 0.1) * 3, np.full(9, 0.3), weights) is None
+    assert bootstrap(lambda draw: 1.0, weights) is None
+    assert bootstrap_share(np.arange(9) / 9, np.ones(9), weights) is not None
+
+
+def test_none_without_trials():
     assert bootstrap_share(np.zeros(2), np.zeros(2), film_weights(2, 5, seed=0)) is None

@@ -6,13 +6,17 @@ import stat
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from dwarf_cxr.cli import app
 from dwarf_cxr.data.splits import patient_hashes
+from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import ConfigError, DataError
 from dwarf_cxr.models.checkpoint import load_model, save_model
-from dwarf_cxr.study.create import StudySettings, create_study
+from dwarf_cxr.study.create import StudySettings, _original, create_study
 from dwarf_cxr.study.folder import Study, read_key
-from dwarf_cxr.study.pictures import map_png, stretched
+from dwarf_cxr.study.pictures import film_png, map_png, stretched
+from dwarf_cxr.study.report import analyse, lines, page
 from tests.study.made import FINDINGS, RUNS
 
 FEW = StudySettings(per_finding=2, seed=5)
@@ -45,13 +49,32 @@ def test_films_are_the_originals(frozen, made_data):
             )
 
 
-def test_without_the_originals_the_prepared_pixels_serve(made_data, made_models, tmp_path):
-    from dwarf_cxr.study import create as module
-
+def test_without_the_originals_the_prepared_pixels_serve(
+    made_data, made_models, tmp_path, monkeypatch
+):
+    """And it is said, so that nobody judges small films without knowing."""
     gone = dataclasses.replace(made_data, sources=("/none",) * len(made_data.sources))
-    np.testing.assert_array_equal(module._film(gone, 3), made_data.pixels[3])
+    monkeypatch.setattr(PreparedData, "open", lambda folder: gone)
+    data = made_data.folder
+    words = [word for run in made_models[:2] for word in ("--run", run)]
+    words += ["--data", data, "--per-finding", 2, "--out", tmp_path / "a"]
+    result = CliRunner().invoke(app, ["study", "create", *map(str, words)])
+    assert result.exit_code == 0, result.output
+    assert f"warning: 4 of 4 films are shown as {data} has them, small" in result.stderr
+    study, key = Study.open(tmp_path / "a"), read_key(tmp_path / "a")
+    film = study.films[0]
+    index = made_data.image_ids.index(key.image_of_film[film.film_id])
+    shown = (study.folder / "films" / f"{film.film_id}.png").read_bytes()
+    assert shown == film_png(made_data.pixels[index], (film.width, film.height))
+    assert "4 of 4 shown small" in page(analyse(study, key, [], [], draws=100))
+
+
+def test_changed_originals_are_not_shown(made_data):
     changed = dataclasses.replace(made_data, sources=made_data.sources[1:] + made_data.sources[:1])
-    np.testing.assert_array_equal(module._film(changed, 3), made_data.pixels[3])
+    assert _original(changed, 3) is None
+    np.testing.assert_array_equal(
+        _original(made_data, 3), np.asarray(Image.open(made_data.sources[3]))
+    )
 
 
 def test_only_the_key_knows(frozen):
@@ -155,6 +178,78 @@ def test_films_that_a_model_was_trained_on_are_refused(made_data, made_models, t
     with pytest.raises(DataError, match="3 patients of split 'test'"):
         create([tmp_path / "seen", made_models[1]], made_data, tmp_path / "a")
     assert not (tmp_path / "a").exists()
+
+
+def test_runs_trained_on_other_data_are_told(made_data, made_models, tmp_path):
+    """To who makes the study and in its key; nowhere that readers could see it."""
+    model = load_model(made_models[1])
+    model.card = dataclasses.replace(
+        model.card, data_name="otherset", data_fingerprint="f" * 64, splits_sha256="0" * 64
+    )
+    save_model(model, tmp_path / "lemur-four")
+    words = ["--run", made_models[0], "--run", tmp_path / "lemur-four", "--data", made_data.folder]
+    words += ["--per-finding", 2, "--out", tmp_path / "a"]
+    result = CliRunner().invoke(app, ["study", "create", *map(str, words)])
+    assert result.exit_code == 0, result.output
+    (warning,) = [line for line in result.stderr.splitlines() if line.startswith("warning")]
+    assert (
+        "lemur-four was trained or calibrated on other data (otherset, fingerprint ffff" in warning
+    )
+    assert f"({made_data.name}, {made_data.fingerprint[:12]}…)" in warning
+    study, key = Study.open(tmp_path / "a"), read_key(tmp_path / "a")
+    assert [run.trained_on for run in key.runs] == [made_data.name, "otherset"]
+    report = analyse(study, key, [], [], draws=100)
+    assert lines(report)[0] == warning
+    assert "lemur-four was trained or calibrated on other data" in page(report)
+    assert "otherset" not in (tmp_path / "a" / "study.json").read_text()
+
+
+def test_runs_of_the_same_data_are_not(frozen):
+    study = Study.open(frozen)
+    assert read_key(frozen).trained_elsewhere(study) == []
+    assert study.small_films == 0
+
+
+def test_keys_of_before_are_read(study):
+    path = study.folder / "key.json"
+    content = json.loads(path.read_text())
+    for run in content["runs"]:
+        del run["trained_on"], run["trained_fingerprint"]
+    path.write_text(json.dumps(content))
+    assert read_key(study.folder).trained_elsewhere(study) == []
+
+
+def test_models_are_asked_before_films_are_frozen(made_data, made_models, tmp_path):
+    told = []
+    create_study(
+        made_models[:2],
+        made_data.folder,
+        FINDINGS,
+        tmp_path / "a",
+        StudySettings(1),
+        lambda *words: told.append(words),
+    )
+    assert told == [
+        ("asking run 1 of 2", 0, 4),
+        ("asking run 2 of 2", 1, 4),
+        ("freezing film 1 of 2", 2, 4),
+        ("freezing film 2 of 2", 3, 4),
+        ("everything is frozen", 4, 4),
+    ]
+
+
+def test_too_many_repeats_are_refused_before_anything_is_asked(made_data, made_models, tmp_path):
+    told = []
+    with pytest.raises(ConfigError, match="of 4 comparisons at most 2"):
+        create_study(
+            made_models[:2],
+            made_data.folder,
+            FINDINGS,
+            tmp_path / "a",
+            StudySettings(2, repeats=3),
+            lambda *words: told.append(words),
+        )
+    assert told == []
 
 
 def test_a_study_is_never_overwritten(study, made_data, made_models):

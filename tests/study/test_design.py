@@ -65,10 +65,34 @@ def test_seed_decides(made_data):
 
 def test_too_few_films_are_told_with_their_numbers(made_data):
     assert FILMS - 4 == 20
-    with pytest.raises(DataError, match=r"for 21 films of Mass \(20\), Effusion \(20\)"):
+    with pytest.raises(DataError, match=r"of Mass \(20\), Effusion \(20\); give --per-finding 20$"):
         choose_films(made_data, FINDINGS, 21, generator(), split="test", with_regions=False)
+    # and what is said to do does
+    choose_films(made_data, FINDINGS, 20, generator(), split="test", with_regions=False)
     with pytest.raises(ConfigError, match="at least one"):
         choose_films(made_data, FINDINGS, 0, generator(), split="test", with_regions=False)
+
+
+def test_remedies_where_findings_have_few_films_or_none(made_data):
+    import dataclasses
+
+    labels = made_data.labels.copy()
+    mass, effusion = (made_data.findings.index(name) for name in FINDINGS)
+    labels[made_data.indices("test")[3:], mass] = 0
+    few = dataclasses.replace(made_data, labels=labels)
+
+    def fault(data, findings=FINDINGS):
+        with pytest.raises(DataError) as raised:
+            choose_films(data, findings, 10, generator(), split="test", with_regions=False)
+        return str(raised.value).split("; ")[1]
+
+    assert fault(few) == "give --per-finding 3 or leave them out with --findings Effusion"
+    labels[:, mass] = 0
+    assert fault(few) == "leave them out with --findings Effusion"
+    labels[made_data.indices("test")[2:], effusion] = 0
+    assert fault(few) == "give --per-finding 2 --findings Effusion"
+    labels[:, effusion] = 0
+    assert fault(few) == "take other data or another --split"
 
 
 def test_one_film_of_a_patient(made_data):

@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import binom, binomtest
 
 from dwarf_cxr.study.preference import (
+    FEWEST_DECIDED,
     Counts,
     binomial_p,
     clusters_of,
@@ -45,6 +46,11 @@ def test_the_paper_s_33_of_40():
     assert binomial_p(33, 40) == pytest.approx(4.2e-5, rel=0.02)
     low, high = wilson(33, 40)
     assert (round(low, 3), round(high, 3)) == (0.681, 0.913)
+
+
+def test_fewest_that_can_be_told_from_chance():
+    assert binomtest(FEWEST_DECIDED, FEWEST_DECIDED).pvalue <= 0.05
+    assert binomtest(FEWEST_DECIDED - 1, FEWEST_DECIDED - 1).pvalue > 0.05
 
 
 def test_no_trials():

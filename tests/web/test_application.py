@@ -75,6 +75,25 @@ def test_without_or_with_a_wrong_link(client, links):
     assert client.get("/").status_code == 401
 
 
+def test_withdrawn_in_a_running_application(ann, links, tmp_path, saved):
+    ben = TestClient(ann.app, "http://localhost")
+    ben.get(links.path(Visitor("reader", "ben")))
+    old = links.path(ANN)
+    Links.of(tmp_path).withdraw(ANN)
+    assert ann.get("/").status_code == 401
+    assert ann.post("/save", data={"value": "1"}).status_code == 401
+    response = ann.get(old)
+    assert response.status_code == 404
+    assert "was withdrawn. Ask for a new one" in response.text
+    assert ben.get("/").json() == {"name": "ben"}
+    Links.of(tmp_path).admit(ANN)
+    assert ann.get("/").status_code == 401
+    assert ann.get(old).status_code == 404
+    assert ann.get(links.path(ANN)).is_success
+    assert ann.post("/save", data={"value": "2"}).is_success
+    assert saved == ["2"]
+
+
 def test_roles_are_apart(client, links):
     client.get(links.path(ANN))
     assert client.get("/owner").status_code == 403

@@ -63,6 +63,58 @@ def test_sessions_end(links):
     assert links.visitor_of_session(token(links, ANN)) is None
 
 
+BEN = Visitor("reader", "ben")
+
+
+def test_withdrawn_links_and_sessions_end_and_others_stay(links, tmp_path):
+    old = {who: (token(links, who), links.session(who)) for who in (ANN, BEN, OWNER)}
+    # another process withdraws
+    Links.of(tmp_path).withdraw(ANN)
+    assert links.visitor_of_link(old[ANN][0]) is None
+    assert links.visitor_of_session(old[ANN][1]) is None
+    assert (links.path(ANN), links.session(ANN)) == (None, None)
+    for who in (BEN, OWNER):
+        assert links.visitor_of_link(old[who][0]) == who
+        assert links.visitor_of_session(old[who][1])[0] == who
+        assert (token(links, who), links.session(who)) == old[who]
+
+
+def test_who_is_admitted_again_has_a_new_link_alone(links, tmp_path):
+    seen = []
+    for _ in range(3):
+        seen.append((token(links, ANN), links.session(ANN)))
+        form = links.form_token(ANN)
+        links.withdraw(ANN)
+        assert links.visitor_of_link(seen[-1][0]) is None
+        Links.of(tmp_path).admit(ANN)
+        # a page that was left open can send what it holds once the new link was opened
+        assert links.form_token(ANN) == form
+    assert len({link for link, _ in seen}) == 3
+    for link, session in seen:
+        assert links.visitor_of_link(link) is None
+        assert links.visitor_of_session(session) is None
+    now = token(links, ANN)
+    assert links.visitor_of_link(now) == ANN
+    assert links.visitor_of_session(links.session(ANN))[0] == ANN
+    # admitting again is not a change
+    links.admit(ANN)
+    assert token(links, ANN) == now
+
+
+def test_admitting_who_was_never_withdrawn_changes_nothing(links, tmp_path):
+    before = token(links, ANN)
+    links.admit(ANN)
+    assert token(links, ANN) == before
+    assert not (tmp_path / "links.json").exists()
+
+
+def test_damaged_marks_let_nobody_in(links, tmp_path):
+    before = token(links, ANN)
+    (tmp_path / "links.json").write_text("{")
+    with pytest.raises(DataError, match="not valid JSON"):
+        links.visitor_of_link(before)
+
+
 def test_form_tokens_are_of_one_visitor(links):
     assert links.is_form_token(links.form_token(ANN), ANN)
     assert not links.is_form_token(links.form_token(ANN), OWNER)

@@ -27,6 +27,17 @@ def test_address():
     assert serving.address("0.0.0.0", 81, ["ward.example"]) == "http://ward.example:81"
 
 
+def test_where_links_lead_and_how_to_serve_there():
+    said = serving.bound_to(["dwarf", "study", "serve", "my study"], "127.0.0.1", 8000, [])
+    assert said.startswith("these links lead to http://127.0.0.1:8000 and work only while")
+    assert said.endswith(": dwarf study serve 'my study'")
+    said = serving.bound_to(
+        ["dwarf", "review", "serve", "DATA"], "0.0.0.0", 81, ["ward.example", "w"]
+    )
+    assert "http://ward.example:81 and" in said
+    assert said.endswith("--host 0.0.0.0 --port 81 --allow-host ward.example --allow-host w")
+
+
 def test_over_a_socket(tmp_path, monkeypatch):
     import uvicorn
 

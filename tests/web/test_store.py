@@ -3,6 +3,8 @@ import os
 import signal
 import sqlite3
 import stat
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -142,6 +144,26 @@ def test_killed_writer_loses_nothing_that_it_confirmed(engine, tmp_path):
     while ours.poll():
         confirmed.append(ours.recv())
     assert count(engine) in (len(confirmed), len(confirmed) + 1)
+
+
+def test_opened_twice_in_a_process_loses_nothing_to_another_that_leaves(engine, tmp_path):
+    """Locks are a process's: opening once more must not take them from who has it open."""
+    path = tmp_path / "a.db"
+    open_database(path, [first, second]).dispose()
+
+    def elsewhere():
+        code = (
+            "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]);"
+            "print(c.execute('SELECT count(*) FROM answer').fetchone()[0]); c.close()"
+        )
+        done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, check=True)
+        return int(done.stdout)
+
+    # the other process leaves, as the last one if it sees no lock; what is written then counts
+    for number in range(3):
+        assert elsewhere() == number
+        with writing(engine) as session:
+            session.execute(text("INSERT INTO answer (reader) VALUES ('ann')"))
 
 
 def test_backup_while_a_writer_is_at_work(engine, tmp_path):

@@ -6,10 +6,13 @@ import secrets
 import struct
 from urllib.parse import quote
 
+import httpx2
 import pytest
 from sqlmodel import select
 from starlette.testclient import TestClient
+from typer.testing import CliRunner
 
+from dwarf_cxr.cli import app
 from dwarf_cxr.study.answers import Answer, Item, invite, open_answers
 from dwarf_cxr.study.create import StudySettings, create_study
 from dwarf_cxr.study.folder import Study, read_key
@@ -18,6 +21,7 @@ from dwarf_cxr.web.links import OWNER, Links, Visitor
 from dwarf_cxr.web.store import reading
 from dwarf_cxr.web.study import build_study
 from tests.study.made import FINDINGS, RUNS
+from tests.web.served import Server
 
 READERS = ("Ann", "Bob")
 
@@ -279,6 +283,63 @@ def test_expired_session_loses_nothing(study, application, ann):
     assert rows(study) == [(1, "overall", "A"), (1, "accuracy", "B")]
 
 
+def test_withdrawn_while_the_server_runs(study):
+    """By the command, under a server in a process of its own: others read on."""
+    invite(open_answers(study), study, read_key(study.folder), READERS)
+
+    def dwarf(command, *words):
+        result = CliRunner().invoke(app, ["study", command, str(study.folder), *words])
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    def fresh(base):
+        return httpx2.Client(base_url=base, follow_redirects=True)
+
+    server = Server(study.folder)
+    port = ["--port", str(server.port)]
+    server.start()
+    try:
+        links = dict(line.split("\t") for line in dwarf("invite", *READERS, *port).splitlines())
+        ann, bob = fresh(server.base), fresh(server.base)
+        assert ann.get(links["Ann"]).is_success
+        assert bob.get(links["Bob"]).is_success
+        form = {"X-CSRF-Token": Links.of(study.folder).form_token(Visitor("reader", "Ann"))}
+        data = {"question": "overall", "value": "A", "key": secrets.token_hex(8)}
+        assert ann.post("/comparison/1/answers", data=data, headers=form).is_success
+        dwarf("withdraw", "Ann")
+        assert ann.get("/comparison/1").status_code == 401
+        assert ann.get(links["Ann"]).status_code == 404
+        data["key"] = secrets.token_hex(8)
+        assert ann.post("/comparison/2/answers", data=data, headers=form).status_code == 401
+        assert bob.get("/comparison/1").is_success
+        assert fresh(server.base).get(links["Bob"]).is_success
+        (line,) = dwarf("invite", "Ann", *port).splitlines()
+        assert ann.get("/comparison/1").status_code == 401
+        assert fresh(server.base).get(links["Ann"]).status_code == 404
+        assert ann.get(line.split("\t")[1]).is_success
+        # the page that was open sends what it kept
+        assert ann.post("/comparison/2/answers", data=data, headers=form).is_success
+    finally:
+        server.stop()
+    assert rows(study) == [(1, "overall", "A"), (2, "overall", "A")]
+
+
+def test_serve_says_every_reader_s_link_at_its_own_address(study, monkeypatch):
+    from dwarf_cxr.web import serving
+
+    invite(open_answers(study), study, read_key(study.folder), READERS)
+    links = Links.of(study.folder)
+    links.withdraw(Visitor("reader", "Bob"))
+    monkeypatch.setattr(serving, "serve", lambda *_, **__: None)
+    words = ["study", "serve", str(study.folder), "--port", "8765"]
+    said = CliRunner().invoke(app, words).output.splitlines()
+    assert said == [
+        "links at http://127.0.0.1:8765; those printed for another host or port do not lead here",
+        f"reader Ann: http://127.0.0.1:8765{links.path(Visitor('reader', 'Ann'))}",
+        "reader Bob: link withdrawn; invite again for a new one",
+    ]
+
+
 # 49 HTML in comments, formulas in CSV
 
 
@@ -322,6 +383,11 @@ def test_owner_sees_how_far_readers_are_but_not_what_they_said(application, ann)
     page = owner.get("/").text
     assert re.search(r"Ann</th><td[^>]*>1 of 22", page)
     assert re.search(r"Bob</th><td[^>]*>0 of 22", page)
+    assert "link withdrawn" not in page
+    Links.of(application.links.folder).withdraw(Visitor("reader", "Bob"))
+    assert re.search(
+        r"Bob <span[^>]*>link withdrawn</span></th><td[^>]*>0 of 22", owner.get("/").text
+    )
     assert owner.get("/comparison/1").status_code == 403
     assert owner.get("/comparison/1/a.png").status_code == 403
     assert ann.get("/progress").status_code == 403

@@ -195,18 +195,186 @@ def test_back_button_and_changed_answers(study, server, browser):
     ann.context.close()
 
 
-def test_session_that_ended_while_the_page_was_open(study, server, browser):
+def refuse(desk, question, words="It was refused."):
+    """Let the server refuse answers to a question; how often it did."""
+    refused = []
+
+    def route(route):
+        if f"question={question}" in route.request.post_data:
+            refused.append(1)
+            route.fulfill(status=422, content_type="text/html", body=f"<h1>{words}</h1>")
+        else:
+            route.continue_()
+
+    desk.page.route("**/answers", route)
+    return refused
+
+
+def notice(desk):
+    return desk.page.inner_text("#pending")
+
+
+def test_refused_choice_goes_back_and_holds_up_nothing(study, server, browser):
+    ann = Desk(browser, server, "Ann")
+    ann.go(1)
+    ann.press("a")
+    ann.saved()
+    refused = refuse(ann, "accuracy", "Your pen is empty.")
+    # first marked again, then answered anew, and the next two at once
+    ann.press("r b t t")
+    ann.page.wait_for_selector("#pending:not([hidden])")
+    ann.until(
+        "Object.keys(localStorage).length === 1 && !document.querySelector('#pending').hidden"
+    )
+    ann.until("JSON.parse(Object.values(localStorage)[0]).length === 1")
+    assert rows(study, "Ann") == [
+        (1, "accuracy", "A"),
+        (1, "specificity", "tie"),
+        (1, "overall", "tie"),
+    ]
+    # what is shown is what is saved, and nothing says that all is
+    assert ann.checked() == {"accuracy": "A", "specificity": "tie", "overall": "tie"}
+    assert notice(ann) == (
+        "The answer on accuracy was refused and is not saved. Your pen is empty. "
+        "What was saved before is shown again."
+    )
+    ann.press("4")
+    ann.until("JSON.parse(Object.values(localStorage)[0]).length === 1")
+    assert ann.page.is_visible("#pending")
+    assert ann.page.is_hidden("#state > span:first-child")
+    assert len(refused) == 1
+    # answered anew
+    ann.page.unroute("**/answers")
+    ann.press("r t")
+    ann.saved()
+    assert ann.page.is_hidden("#pending")
+    assert ann.page.is_visible("#state .good")
+    assert rows(study, "Ann")[-1] == (1, "accuracy", "tie")
+    ann.context.close()
+
+
+def test_refused_first_choice_is_not_shown_as_given(study, server, browser):
+    ann = Desk(browser, server, "Ann")
+    ann.go(1)
+    refuse(ann, "accuracy")
+    ann.press("a")
+    ann.page.wait_for_selector("#pending:not([hidden])")
+    assert ann.checked() == {}
+    # after a reload the page is as the server has it
+    ann.page.reload()
+    ann.at(1)
+    ann.saved()
+    assert ann.page.is_hidden("#pending")
+    assert ann.checked() == {}
+    assert rows(study, "Ann") == []
+    ann.context.close()
+
+
+def test_too_long_a_comment_stays_where_it_was_written(study, server, browser):
+    """By the real server: the page itself does not let one write so much."""
+    ann = Desk(browser, server, "Ann")
+    ann.go(1)
+    ann.page.evaluate("document.getElementById('comment').removeAttribute('maxlength')")
+    ann.page.fill("#comment", "x" * 2001)
+    ann.page.locator("#comment").blur()
+    ann.page.wait_for_selector("#pending:not([hidden])")
+    told = "The comment was refused and is not saved. A comment has at most 2000 characters."
+    assert notice(ann) == told
+    ann.press("a")
+    ann.until("JSON.parse(Object.values(localStorage)[0]).length === 1")
+    assert rows(study, "Ann") == [(1, "accuracy", "A")]
+    # elsewhere it is said of which comparison it was
+    ann.press("n")
+    ann.at(2)
+    assert notice(ann).startswith("The comment of comparison 1 was refused and is not saved.")
+    ann.press("b")
+    ann.until("JSON.parse(Object.values(localStorage)[0]).length === 1")
+    assert ann.page.is_visible("#pending")
+    ann.press("p")
+    ann.at(1)
+    assert notice(ann) == told
+    assert ann.page.input_value("#comment") == "x" * 2001
+    ann.page.fill("#comment", "shorter")
+    ann.page.locator("#comment").blur()
+    ann.saved()
+    assert ann.page.is_hidden("#pending")
+    assert rows(study, "Ann") == [
+        (1, "accuracy", "A"),
+        (2, "accuracy", "B"),
+        (1, "comment", "shorter"),
+    ]
+    ann.context.close()
+
+
+def test_refused_when_the_reader_had_gone_on(study, server, browser):
+    ann = Desk(browser, server, "Ann")
+    ann.go(1)
+    server.kill()
+    ann.press("a b")
+    ann.page.wait_for_selector("#pending:not([hidden])")
+    ann.page.close()
+    server.start()
+    ann.page = ann.context.new_page()
+    refuse(ann, "accuracy")
+    ann.go(2)
+    ann.until("JSON.parse(Object.values(localStorage)[0]).length === 1")
+    assert notice(ann).startswith("The answer on accuracy of comparison 1 was refused")
+    assert rows(study, "Ann") == [(1, "specificity", "B")]
+    ann.page.unroute("**/answers")
+    ann.go(1)
+    assert notice(ann).startswith("The answer on accuracy was refused")
+    assert ann.checked() == {"specificity": "B"}
+    ann.press("r t")
+    ann.saved()
+    assert ann.page.is_hidden("#pending")
+    assert rows(study, "Ann")[-1] == (1, "accuracy", "tie")
+    ann.context.close()
+
+
+@pytest.mark.parametrize("how", ["over", "owner", "withdrawn"])
+def test_answers_wait_for_the_link_to_be_opened_again(study, server, browser, how):
+    """A session is over, or the owner's in the same browser, or the link was withdrawn."""
     ann = Desk(browser, server, "Ann")
     ann.go(3)
-    ann.context.clear_cookies()
-    ann.press("b")
-    ann.page.wait_for_selector("#pending:not([hidden])")
-    assert "session has ended" in ann.page.inner_text("#pending")
-    assert rows(study, "Ann") == []
     other = ann.context.new_page()
-    other.goto(ann.link)
+    links = Links.of(server.folder)
+    visitor = Visitor("reader", "Ann")
+    if how == "over":
+        ann.context.clear_cookies()
+    elif how == "owner":
+        other.goto(server.base + links.path(OWNER))
+    else:
+        links.withdraw(visitor)
+    ann.press("b a t 5")
+    ann.page.wait_for_selector("#pending:not([hidden])")
+    assert "Your session has ended" in notice(ann)
+    assert ann.page.evaluate("JSON.parse(Object.values(localStorage)[0]).length") == 4
+    if how == "withdrawn":
+        assert "was withdrawn" in (other.goto(ann.link), other.inner_text("h1"))[1]
+        links.admit(visitor)
+    assert rows(study, "Ann") == []
+    other.goto(server.base + links.path(visitor))
     ann.saved()
-    assert rows(study, "Ann") == [(3, "accuracy", "B")]
+    # whichever of the two pages sent them, none goes on saying that they wait
+    ann.until("document.querySelector('#pending').hidden")
+    assert rows(study, "Ann") == [
+        (3, "accuracy", "B"),
+        (3, "specificity", "A"),
+        (3, "overall", "tie"),
+        (3, "confidence", "5"),
+    ]
+    assert len(ann.checked()) == 4
+    ann.context.close()
+
+
+def test_browser_that_keeps_nothing_says_so(study, server, browser):
+    ann = Desk(browser, server, "Ann")
+    ann.page.add_init_script("Storage.prototype.setItem = () => { throw new Error('full'); };")
+    ann.go(1)
+    ann.press("a")
+    assert "Not saved: this browser keeps nothing" in notice(ann)
+    assert ann.checked() == {}
+    assert rows(study, "Ann") == []
     ann.context.close()
 
 

@@ -86,7 +86,25 @@ def invite(
 
     add_readers(folder, readers)
     links, base = Links.of(folder), address(host, port, names)
+    for name in readers:
+        links.admit(Visitor("reader", name))
     return [(name, link(base, links, Visitor("reader", name))) for name in readers]
+
+
+def withdraw(folder: Path, readers: Sequence[str]) -> None:
+    """End the links and open sessions of readers; what they said is kept."""
+    from dwarf_cxr.web.links import Links, Visitor
+
+    settings = read_settings(folder)
+    known = (*settings.readers, *([settings.adjudicator] if settings.adjudicator else []))
+    if strangers := [name for name in readers if name not in known]:
+        raise ConfigError(
+            f"reader {', '.join(map(repr, strangers))}: not of this review; its readers: "
+            f"{', '.join(known)}"
+        )
+    links = Links.of(folder)
+    for name in readers:
+        links.withdraw(Visitor("reader", name))
 
 
 def back_up(folder: Path, out: Path) -> Path:

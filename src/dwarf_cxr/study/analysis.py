@@ -25,6 +25,7 @@ from dwarf_cxr.study.clustered import (
 )
 from dwarf_cxr.study.judgements import OUTCOMES, Judgement, outcomes_of
 from dwarf_cxr.study.preference import (
+    FEWEST_DECIDED,
     Counts,
     binomial_p,
     clusters_of,
@@ -66,8 +67,11 @@ class Needed:
 
     first: str
     second: str
+    counts: Counts
+    """What was seen."""
     decided: int | None
-    """Independent decided answers; None where no number up to 100,000 would do."""
+    """Independent decided answers; None where too few were given to plan from, and where no number
+    up to 100,000 would do."""
     total: int | None
     """Answers, with this study's ties and design effect."""
     design_effect: float
@@ -140,7 +144,9 @@ def _answered(
     ]
 
 
-def preferences(judged: Sequence[Judgement], *, draws: int, seed: int) -> list[Preference]:
+def preferences(
+    judged: Sequence[Judgement], findings: Sequence[str], *, draws: int, seed: int
+) -> list[Preference]:
     """Every two runs, by every question answered: all answers, each reader's, each finding's."""
     rows = []
     for first, second in pairs(judged):
@@ -151,8 +157,9 @@ def preferences(judged: Sequence[Judgement], *, draws: int, seed: int) -> list[P
             groups = [(ALL, "", its)]
             for reader in dict.fromkeys(one.reader for one in its):
                 groups.append(("reader", reader, [one for one in its if one.reader == reader]))
-            for finding in dict.fromkeys(one.finding for one in its):
-                groups.append(("finding", finding, [one for one in its if one.finding == finding]))
+            for finding in findings:
+                if members := [one for one in its if one.finding == finding]:
+                    groups.append(("finding", finding, members))
             rows += [
                 _preference(first, second, question, group, name, members, draws, seed)
                 for group, name, members in groups
@@ -214,21 +221,17 @@ def needed(judged: Sequence[Judgement]) -> list[Needed]:
     """For every two runs, by the overall preference."""
     rows = []
     for first, second in pairs(judged):
-        its = [
-            one
-            for one in judged
-            if (one.first, one.second) == (first, second)
-            and not one.repeat
-            and "overall" in one.outcomes
-        ]
+        its = _answered(judged, first, second, "overall")
         counts = count(outcomes_of(its, "overall"))
         won, decided, _ = by_film(its, "overall")
-        effect = design_effect(won, decided) if counts.decided else 1.0
-        least = None if counts.share is None else decided_needed(counts.share)
+        effect = design_effect(won, decided)
+        least = None
+        if counts.share is not None and counts.decided >= FEWEST_DECIDED:
+            least = decided_needed(counts.share)
         total = None
         if least is not None:
             total = math.ceil(least * effect * counts.total / counts.decided)
-        rows.append(Needed(first, second, least, total, effect))
+        rows.append(Needed(first, second, counts, least, total, effect))
     return rows
 
 

@@ -110,7 +110,7 @@ def invite(engine: Engine, study: Study, key: Key, names: Sequence[str]) -> list
     Raises:
         ConfigError: no name, or one that is empty, too long or not printable.
     """
-    cleaned = [" ".join(name.split()) for name in names]
+    cleaned = [_cleaned(name) for name in names]
     for name, given in zip(cleaned, names, strict=True):
         if not name or len(name) > LONGEST_NAME or not name.isprintable():
             raise ConfigError(f"reader {given!r}: give a name of 1 to {LONGEST_NAME} letters")
@@ -141,6 +141,25 @@ def invite(engine: Engine, study: Study, key: Key, names: Sequence[str]) -> list
                 )
                 for position, place in enumerate(places, start=1)
             )
+    return list(dict.fromkeys(cleaned))
+
+
+def invited(engine: Engine, names: Sequence[str] | None = None) -> list[str]:
+    """Readers who were invited, in that order: all, or those named, as they are known.
+
+    Raises:
+        ConfigError: a name is of nobody who was invited; says who was.
+    """
+    with reading(engine) as session:
+        known = list(session.exec(select(Reader.name).order_by(col(Reader.id))))
+    if names is None:
+        return known
+    cleaned = [_cleaned(name) for name in names]
+    if strangers := [name for name in cleaned if name not in known]:
+        raise ConfigError(
+            f"reader {', '.join(map(repr, strangers))}: was not invited; "
+            f"invited: {', '.join(known) or 'nobody'}"
+        )
     return list(dict.fromkeys(cleaned))
 
 
@@ -254,15 +273,14 @@ class Given:
     saved: str
 
 
-def all_given(engine: Engine) -> list[Given]:
+def all_given(session: Session) -> list[Given]:
     """Everything answered, by reader and position; items without any answer are left out."""
-    with reading(engine) as session:
-        rows = session.exec(
-            select(Reader.name, Item, Answer)
-            .join(Item, col(Item.reader_id) == col(Reader.id))
-            .join(Answer, col(Answer.item_id) == col(Item.id))
-            .order_by(col(Reader.id), col(Item.position), col(Answer.id))
-        ).all()
+    rows = session.exec(
+        select(Reader.name, Item, Answer)
+        .join(Item, col(Item.reader_id) == col(Reader.id))
+        .join(Answer, col(Answer.item_id) == col(Item.id))
+        .order_by(col(Reader.id), col(Item.position), col(Answer.id))
+    ).all()
     grouped: dict[int | None, tuple[str, Item, list[Answer]]] = {}
     for name, item, answer in rows:
         grouped.setdefault(item.id, (name, item, []))[2].append(answer)
@@ -279,6 +297,10 @@ def all_given(engine: Engine) -> list[Given]:
         )
         for name, item, given in grouped.values()
     ]
+
+
+def _cleaned(name: str) -> str:
+    return " ".join(name.split())
 
 
 def _now() -> str:

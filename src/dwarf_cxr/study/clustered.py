@@ -23,6 +23,8 @@ from dwarf_cxr.study.preference import Z, wilson
 LEVEL = (2.5, 97.5)
 ENOUGH = 0.5
 """An interval is given when the number is defined in at least this share of the draws."""
+NO_SPREAD = 1e-9
+"""Draws that differ by less, and so by rounding alone, are the same."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +45,18 @@ def design_effect(successes: Float[np.ndarray, "film"], trials: Float[np.ndarray
     """Variance of the share between films over that of as many independent answers; at least 1.
 
     The linearised variance of a ratio with films as clusters. Films without trials count for
-    nothing. 1 where it cannot be told: fewer than two films, or all answers alike.
+    nothing. Where it cannot be told, from a single film or from answers that are all alike, the
+    answers of a film are taken as one: the effect is their mean number.
     """
     there = trials > 0
     successes, trials = successes[there], trials[there]
     films, total = len(trials), trials.sum()
-    if films < 2:
+    if not films:
         return 1.0
     share = successes.sum() / total
     independent = share * (1 - share) / total
-    if independent <= 0:
-        return 1.0
+    if films == 1 or independent <= 0:
+        return float(total / films)
     between = films / (films - 1) * float(((successes - share * trials) ** 2).sum()) / total**2
     return max(1.0, float(between / independent))
 
@@ -63,9 +66,6 @@ def clustered_wilson(
 ) -> Interval:
     """Wilson's interval of a share with the effective number of answers.
 
-    Where all answers agree, films cannot tell how alike their answers are; they are then taken as
-    one answer each.
-
     Raises:
         ValueError: no trial.
     """
@@ -74,12 +74,9 @@ def clustered_wilson(
     if total <= 0:
         raise ValueError("an interval needs at least one trial")
     share = float(successes.sum()) / total
-    if share in (0.0, 1.0):
-        effective = float(films)
-    else:
-        effective = total / design_effect(successes, trials)
-        if films > 1:
-            effective *= (Z / _t_quantile(films - 1)) ** 2
+    effective = total / design_effect(successes, trials)
+    if films > 1 and 0 < share < 1:
+        effective *= (Z / _t_quantile(films - 1)) ** 2
     return Interval(*wilson(share * effective, effective))
 
 
@@ -103,9 +100,15 @@ def bootstrap(
 
 
 def percentiles(values: Float[np.ndarray, "draw"]) -> Interval | None:
-    """The middle 95 % of the defined values; None if fewer than half are defined."""
+    """The middle 95 % of the defined values; None if fewer than half are defined.
+
+    None too if all are the same, as of a single film or of films that are all alike: drawing them
+    again tells nothing of others, and an interval without length would claim certainty.
+    """
     defined = values[np.isfinite(values)]
     if len(defined) < ENOUGH * len(values) or not len(defined):
+        return None
+    if np.ptp(defined) < NO_SPREAD:
         return None
     low, high = np.percentile(defined, LEVEL)
     return Interval(float(low), float(high))

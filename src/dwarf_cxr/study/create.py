@@ -92,26 +92,21 @@ def create_study(
     indices = sorted({index for its in chosen.values() for index in its})
     names = _run_names(runs)
     film_ids = dict(zip(indices, _random_names(len(indices), generator), strict=True))
+    cases = [(finding, index) for finding in wanted for index in chosen[finding]]
+    most = len(cases) * len(pairs_of(names)) // 2
+    if not 0 <= settings.repeats <= most:
+        raise ConfigError(
+            f"--repeats {settings.repeats}: of {len(cases) * len(pairs_of(names))} comparisons at "
+            f"most {most} can be shown twice"
+        )
+    steps = len(runs) + len(indices)
+    tell = progress or (lambda line, done, total: None)
     with atomic_folder(out) as fresh:
-        films = []
-        for done, index in enumerate(indices):
-            if progress is not None:
-                progress(f"freezing film {done + 1}", done, len(indices))
-            frame = film_frame(
-                int(prepared.widths[index]),
-                int(prepared.heights[index]),
-                min(FILM_SIDE, max(int(prepared.widths[index]), int(prepared.heights[index]))),
-            )
-            content = film_png(_film(prepared, index), frame)
-            write_bytes(fresh / FILMS / f"{film_ids[index]}.png", content)
-            films.append(Film(film_ids[index], *frame))
         run_of_map: dict[str, str] = {}
         map_of: dict[tuple[str, int, str], str] = {}
-        cases = [(finding, index) for finding in wanted for index in chosen[finding]]
         map_ids = iter(_random_names(len(cases) * len(runs), generator))
         for number, (name, model) in enumerate(zip(names, models, strict=True)):
-            if progress is not None:
-                progress(f"asking run {number + 1} of {len(runs)}", number, len(runs))
+            tell(f"asking run {number + 1} of {len(runs)}", number, steps)
             outputs = model.predict(prepared.pixels[np.array(indices)], wanted)
             for finding, index in cases:
                 map_ = outputs.maps[indices.index(index), wanted.index(finding)]
@@ -120,6 +115,21 @@ def create_study(
                 write_bytes(fresh / MAPS / f"{map_id}.png", content)
                 run_of_map[map_id] = name
                 map_of[name, index, finding] = map_id
+        films = []
+        small_films = 0
+        for done, index in enumerate(indices):
+            tell(f"freezing film {done + 1} of {len(indices)}", len(runs) + done, steps)
+            frame = film_frame(
+                int(prepared.widths[index]),
+                int(prepared.heights[index]),
+                min(FILM_SIDE, max(int(prepared.widths[index]), int(prepared.heights[index]))),
+            )
+            original = _original(prepared, index)
+            small_films += original is None
+            content = film_png(prepared.pixels[index] if original is None else original, frame)
+            write_bytes(fresh / FILMS / f"{film_ids[index]}.png", content)
+            films.append(Film(film_ids[index], *frame))
+        tell("everything is frozen", steps, steps)
         comparisons = _comparisons(cases, names, map_of, film_ids, generator)
         if settings.show_regions:
             frames = {film.film_id: (film.width, film.height) for film in films}
@@ -128,12 +138,6 @@ def create_study(
                 index = index_of[one.film]
                 outline = _outline(prepared, index, one.finding, frames[one.film])
                 write_bytes(fresh / REGIONS / f"{one.comparison_id}.png", outline)
-        most = len(comparisons)
-        if not 0 <= settings.repeats <= most // 2:
-            raise ConfigError(
-                f"--repeats {settings.repeats}: of {most} comparisons at most {most // 2} can be "
-                "shown twice"
-            )
         study = Study(
             folder=fresh,
             seed=settings.seed,
@@ -145,14 +149,10 @@ def create_study(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             films=tuple(films),
             comparisons=tuple(comparisons),
+            small_films=small_films,
         )
         study.write()
-        keys = tuple(
-            RunKey(
-                name, method_of(model), str(run), sha256_of(model_folder(run) / "model.safetensors")
-            )
-            for name, run, model in zip(names, runs, models, strict=True)
-        )
+        keys = tuple(_run_key(*one) for one in zip(names, runs, models, strict=True))
         images = {film_ids[index]: prepared.image_ids[index] for index in indices}
         write_key(fresh, Key(keys, run_of_map, images))
     return Study.open(out)
@@ -183,19 +183,31 @@ def _run_names(runs: Sequence[Path]) -> list[str]:
     return [str(run) for run in runs]
 
 
+def _run_key(name: str, run: Path, model: StatedClassifier) -> RunKey:
+    card = model.card
+    return RunKey(
+        name=name,
+        method=method_of(model),
+        folder=str(run),
+        model_sha256=sha256_of(model_folder(run) / "model.safetensors"),
+        trained_on=None if card is None else card.data_name,
+        trained_fingerprint=None if card is None else card.data_fingerprint,
+    )
+
+
 def _random_names(count: int, generator: np.random.Generator) -> list[str]:
     return [generator.bytes(8).hex() for _ in range(count)]
 
 
-def _film(data: PreparedData, index: int) -> UInt8[np.ndarray, "h w"]:
-    """The original film where it is still what was prepared, else the prepared pixels."""
+def _original(data: PreparedData, index: int) -> UInt8[np.ndarray, "h w"] | None:
+    """The original film, where it is still what was prepared."""
     try:
         content = Path(data.sources[index]).read_bytes()
         if file_hash(sha256(content).hexdigest()) == data.file_hashes[index]:
             return decode_grey(content, data.sources[index])
     except OSError:
         pass
-    return np.asarray(data.pixels[index])
+    return None
 
 
 def _map_picture(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from shlex import quote
 from typing import Literal
 
 import numpy as np
@@ -54,14 +55,15 @@ def choose_films(
 
     Raises:
         ConfigError: fewer than one film is asked for.
-        DataError: findings with too few patients; names all of them with their numbers.
+        DataError: findings with too few patients; names all of them with their numbers, and what
+            would do.
     """
     if per_finding < 1:
         raise ConfigError(f"--per-finding {per_finding}: ask for at least one film")
     candidates = data.indices(split)
     has_region = data.has_region()
     chosen: dict[str, list[int]] = {}
-    short: list[str] = []
+    patients: dict[str, int] = {}
     used: set[int] = set()
     for finding in findings:
         column = data.findings.index(finding)
@@ -75,17 +77,40 @@ def choose_films(
         by_patient: dict[str, int] = {}
         for index in order:
             by_patient.setdefault(data.patient_ids[index], index)
-        if len(by_patient) < per_finding:
-            short.append(f"{finding} ({len(by_patient)})")
+        patients[finding] = len(by_patient)
         chosen[finding] = list(by_patient.values())[:per_finding]
         used.update(chosen[finding])
-    if short:
-        regions = " with a region" if with_regions else ""
-        raise DataError(
-            f"{data.folder}, split {split!r}: too few patients{regions} for {per_finding} films of "
-            f"{', '.join(short)}; lower --per-finding or leave the finding out"
-        )
+    if min(patients.values(), default=per_finding) < per_finding:
+        raise _too_few(patients, per_finding, data, split, with_regions=with_regions)
     return chosen
+
+
+def _too_few(
+    patients: Mapping[str, int],
+    per_finding: int,
+    data: PreparedData,
+    split: str,
+    *,
+    with_regions: bool,
+) -> DataError:
+    short = [name for name, there in patients.items() if there < per_finding]
+    enough = [name for name in patients if name not in short]
+    least = min(patients.values())
+    remedies = [
+        *([f"give --per-finding {least}"] if least else []),
+        *([f"leave them out with --findings {quote(','.join(enough))}"] if enough else []),
+    ]
+    lowered = {name: there for name, there in patients.items() if there}
+    if not remedies and lowered:
+        remedies = [
+            f"give --per-finding {min(lowered.values())} --findings {quote(','.join(lowered))}",
+        ]
+    return DataError(
+        f"{data.folder}, split {split!r}: too few patients{' with a region' * with_regions} for "
+        f"{per_finding} films, each of another patient, of "
+        f"{', '.join(f'{name} ({patients[name]})' for name in short)}; "
+        f"{' or '.join(remedies) or 'take other data or another --split'}"
+    )
 
 
 def pairs_of(runs: Sequence[str]) -> list[tuple[str, str]]:

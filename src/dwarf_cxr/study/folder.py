@@ -6,6 +6,7 @@ key.json     whose map is whose; only making the study, inviting readers and the
 films/ maps/ regions/   the frozen pictures
 study.db     readers, their lists and every answer
 secret       what signs the private links
+links.json   readers whose link was withdrawn (`web/links.py`)
 """
 
 import dataclasses
@@ -43,6 +44,9 @@ class RunKey:
     method: str
     folder: str
     model_sha256: str
+    trained_on: str | None = None
+    """Name of the data it was trained, or but calibrated, on; None if on none, or not told."""
+    trained_fingerprint: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,16 @@ class Key:
     """Name of the run of each map."""
     image_of_film: Mapping[str, str]
     """Image id, in the data, of each film."""
+
+    def trained_elsewhere(self, study: "Study") -> list[str]:
+        """A sentence on every run that was trained on other data than the films are of."""
+        return [
+            f"{run.name} was trained or calibrated on other data ({run.trained_on}, fingerprint "
+            f"{run.trained_fingerprint[:12]}…) than the films are of ({study.data_name}, "
+            f"{study.data_fingerprint[:12]}…): readers compare the data as well as the methods"
+            for run in self.runs
+            if run.trained_fingerprint not in (None, study.data_fingerprint)
+        ]
 
 
 @dataclass(frozen=True)
@@ -70,6 +84,8 @@ class Study:
     created: str
     films: tuple[Film, ...]
     comparisons: tuple[Comparison, ...]
+    small_films: int = 0
+    """Films shown as DATA has them, small, since their original is gone or has changed."""
 
     @classmethod
     def open(cls, folder: Path) -> "Study":
@@ -101,6 +117,7 @@ class Study:
                     )
                     for one in content["comparisons"]
                 ),
+                small_films=int(content.get("small_films", 0)),
             )
         except (KeyError, TypeError, ValueError) as fault:
             raise DataError(

@@ -19,6 +19,8 @@ ALPHA = 0.05
 EXACT_UP_TO = 400
 """Comparisons up to which the power is computed exactly; beyond, by the normal distribution."""
 MOST_NEEDED = 100_000
+FEWEST_DECIDED = 6
+"""Fewer decided answers have no p of 5 % or less, even if all of them say the same."""
 
 
 @dataclass(frozen=True)

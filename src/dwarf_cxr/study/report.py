@@ -1,5 +1,6 @@
 """`dwarf study report`: tables for a person, for a spreadsheet, and one page for a browser."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ from dwarf_cxr.study.cells import safe_cell
 from dwarf_cxr.study.clustered import Interval
 from dwarf_cxr.study.folder import Key, Study, read_key
 from dwarf_cxr.study.judgements import Judgement, judgements
+from dwarf_cxr.study.preference import FEWEST_DECIDED, MOST_NEEDED
 from dwarf_cxr.web.store import reading
 
 NO = "—"
@@ -66,6 +68,23 @@ class StudyReport:
         """Names of the compared runs."""
         return tuple(run.name for run in self.key.runs)
 
+    def shown(self, question: str) -> list[Preference]:
+        """Preferences by one question; an only reader or finding, who is all there is, but once."""
+        its = [one for one in self.preferences if one.question == question]
+        groups = Counter((one.first, one.second, one.group) for one in its)
+        return [
+            one for one in its if one.group == ALL or groups[one.first, one.second, one.group] > 1
+        ]
+
+    def readers_of(self, one: Preference) -> str:
+        """Whose answers a row of all answers has."""
+        readers = sum(
+            (other.first, other.second, other.question, other.group)
+            == (one.first, one.second, one.question, "reader")
+            for other in self.preferences
+        )
+        return "all readers" if readers > 1 else "one reader"
+
 
 def write_report(folder: Path, out: Path, draws: int = 2000) -> list[str]:
     """Write report.html, preferences.csv, agreement.csv, answers.csv and history.csv to `out`.
@@ -78,10 +97,9 @@ def write_report(folder: Path, out: Path, draws: int = 2000) -> list[str]:
     """
     study = Study.open(folder)
     engine = open_answers(study)
-    given = all_given(engine)
-    if not given:
-        raise DataError(f"{study.database}: nothing was answered yet; invite readers and serve")
+    # one state of it, whatever readers answer meanwhile
     with reading(engine) as session:
+        given = all_given(session)
         progress = progress_of(session)
         history = session.exec(
             select(Reader.name, Item.position, Answer)
@@ -90,6 +108,8 @@ def write_report(folder: Path, out: Path, draws: int = 2000) -> list[str]:
             .order_by(col(Answer.id))
         ).all()
     engine.dispose()
+    if not given:
+        raise DataError(f"{study.database}: nothing was answered yet; invite readers and serve")
     report = analyse(study, read_key(folder), given, progress, draws=draws)
     write_csv(out / "preferences.csv", PREFERENCE_COLUMNS, map(_preference_row, report.preferences))
     write_csv(out / "agreement.csv", AGREEMENT_COLUMNS, _agreement_rows(report))
@@ -110,8 +130,8 @@ def write_report(folder: Path, out: Path, draws: int = 2000) -> list[str]:
             for name, position, answer in history
         ),
     )
-    write_text(out / "report.html", _page(report))
-    return [*_lines(report), str(out / "report.html")]
+    write_text(out / "report.html", page(report))
+    return [*lines(report), str(out / "report.html")]
 
 
 def analyse(
@@ -130,7 +150,7 @@ def analyse(
         key=key,
         progress=tuple(progress),
         judged=tuple(judged),
-        preferences=tuple(preferences(judged, draws=draws, seed=study.seed)),
+        preferences=tuple(preferences(judged, study.findings, draws=draws, seed=study.seed)),
         needed=tuple(needed(judged)),
         agreements=tuple(agreements(judged, draws=draws, seed=study.seed)),
         consistencies=tuple(consistencies(judged)),
@@ -198,6 +218,8 @@ AGREEMENT_COLUMNS = (
     "readers",
     "same",
     "of",
+    "same_low",
+    "same_high",
     "kappa",
     "low",
     "high",
@@ -229,6 +251,8 @@ def _agreement_rows(report: StudyReport) -> list[dict[str, Any]]:
                 "readers": safe_cell(own.reader),
                 "same": own.same,
                 "of": own.repeats,
+                "same_low": None if own.interval is None else own.interval.low,
+                "same_high": None if own.interval is None else own.interval.high,
                 "kappa": own.kappa,
             }
         )
@@ -271,58 +295,119 @@ def _answer_row(report: StudyReport, one: Judgement) -> dict[str, Any]:
     }
 
 
-def _lines(report: StudyReport) -> list[str]:
-    lines = [f"{one.name}: {one.done} of {one.total} comparisons done" for one in report.progress]
-    for one in report.preferences:
-        if one.group == ALL or (one.group == "reader" and one.question == "overall"):
-            who = "all readers" if one.group == ALL else one.name
-            lines.append(
-                f"{one.first} over {one.second}, {one.question}, {who}: {share_words(one)}"
-            )
+def lines(report: StudyReport) -> list[str]:
+    """The report in words for a terminal."""
+    said = [f"warning: {sentence}" for sentence in report.key.trained_elsewhere(report.study)]
+    said += [f"{one.name}: {one.done} of {one.total} comparisons done" for one in report.progress]
+    for question in QUESTIONS:
+        for one in report.shown(question):
+            if one.group == ALL:
+                of = f"{one.first} over {one.second}, {question}, {report.readers_of(one)}"
+                said.append(f"{of}: {share_words(one)}{half_words(one)}")
+            else:
+                said.append(f"  {one.group} {one.name}: {share_words(one)}")
+    if any(one.p is not None for one in report.preferences):
+        said.append(
+            "intervals know that answers about one film belong together; p does not, nor how many "
+            "lines there are"
+        )
     for agreement in report.agreements:
         if agreement.question == "overall":
-            lines.append(
+            said.append(
                 f"{agreement.first} over {agreement.second}, overall, agreement of "
-                f"{', '.join(agreement.readers)}: {agreement.kind}'s kappa "
-                f"{number(agreement.kappa)}{between(agreement.interval)}, the same in "
-                f"{agreement.same} of {agreement.comparisons}"
+                f"{', '.join(agreement.readers)}: {agreement_words(agreement)}"
             )
     for own in report.consistencies:
         if own.question == "overall":
-            lines.append(f"{own.reader} repeated {own.same} of {own.repeats} answers, overall")
+            said.append(
+                f"{own.reader}: the same answer to {own.same} of {own.repeats} comparisons shown "
+                "twice, overall"
+            )
     for side in report.side_biases[:1]:
-        lines.append(f"left preferred {side.left}, right {side.right}, p {p_words(side.p)}")
+        said.append(f"left or right, overall, repeats too: {side_words(side)}")
     for strength in report.strengths:
-        lines.append(
-            f"strength of {strength.run}: {number(strength.log_strength)}"
-            f"{between(strength.interval)}"
-        )
+        said.append(f"strength of {strength.run}: {strength_words(strength)}")
     for need in report.needed:
-        lines.append(f"{need.first} over {need.second}: {needed_words(need)}")
-    return lines
+        said.append(f"{need.first} over {need.second}: {needed_words(need)}")
+    return said
 
 
 def share_words(one: Preference) -> str:
     """Counts, share, interval and p."""
     counts = one.counts
-    said = f"{counts.first} to {counts.second}, {counts.ties} ties"
+    said = f"{counts.first} to {counts.second}, {many(counts.ties, 'tie')}"
     if counts.share is None:
-        return f"{said}; no preference to test"
+        return f"{said}; no untied answer, so no preference to tell of"
+    if counts.decided < FEWEST_DECIDED:
+        return f"{said}; too few untied answers to tell a preference from chance"
     return (
-        f"{said}; {counts.share:.1%} of decided{between(one.interval, percent=True)}, "
-        f"p {p_words(one.p)}; ties counted half {counts.half_share:.1%}"
+        f"{said}; {counts.share:.1%} of untied answers{between(one.interval, percent=True)}, "
+        f"p {p_words(one.p)}"
     )
+
+
+def half_words(one: Preference) -> str:
+    """The share with ties counted half, where there are ties and untied answers to tell by."""
+    counts = one.counts
+    if not counts.ties or counts.decided < FEWEST_DECIDED:
+        return ""
+    return f"; ties counted half {counts.half_share:.1%}{between(one.half_interval, percent=True)}"
 
 
 def needed_words(need: Needed) -> str:
     """How many answers the seen preference needs."""
-    if need.decided is None:
-        return "no number of answers below 100,000 would find the preference that was seen"
+    counts = need.counts
+    if not counts.total:
+        return "no answer on the overall preference yet, so nothing to plan with"
+    if counts.decided < FEWEST_DECIDED:
+        return (
+            f"too few untied answers to plan with, {counts.decided} of {counts.total} (fewer than "
+            f"{FEWEST_DECIDED} cannot be told from chance, whatever they say)"
+        )
+    if counts.first == counts.second:
+        return (
+            "as many untied answers for the one as for the other, so no preference was seen that "
+            "more answers could find"
+        )
+    if need.decided is None or need.total is None:
+        return (
+            f"more than {MOST_NEEDED:,} independent untied answers to find a preference as small "
+            f"as the one that was seen ({counts.share:.1%})"
+        )
     return (
-        f"to find the preference that was seen (power 80 %, 5 %, two-sided): {need.decided} "
-        f"independent decided answers, {need.total} with this study's ties and design effect "
-        f"{need.design_effect:.2f}"
+        f"to find the preference that was seen, {counts.share:.1%} (power 80 %, 5 %, two-sided): "
+        f"{need.decided} independent untied answers, {need.total} with this study's ties and "
+        f"design effect {need.design_effect:.2f}"
     )
+
+
+def agreement_words(one: Agreement) -> str:
+    """Kappa, its interval, and how often they said the same."""
+    if not one.comparisons:
+        return "no comparison that all of them answered"
+    same = f"the same in {one.same} of {one.comparisons}"
+    if one.kappa is None:
+        return f"{one.kind}'s kappa is undefined, since all answers are the same; {same}"
+    return f"{one.kind}'s kappa {number(one.kappa)}{between(one.interval)}, {same}"
+
+
+def side_words(one: SideBias) -> str:
+    """How often either side was preferred."""
+    if one.p is None:
+        return "no untied answer to tell by"
+    return f"{one.left} left, {one.right} right, p {p_words(one.p)}"
+
+
+def strength_words(one: Strength) -> str:
+    """A run's strength, and where there is none, why."""
+    if one.log_strength is None:
+        return "undefined: some runs never won against the others, or were not compared yet"
+    return f"{number(one.log_strength)}{between(one.interval)}"
+
+
+def many(count: int, what: str) -> str:
+    """A number of things."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def number(value: float | None) -> str:
@@ -346,15 +431,19 @@ def p_words(p: float | None) -> str:
     return "< .001" if p < 0.001 else f"{p:.3f}"
 
 
-def _page(report: StudyReport) -> str:
+def page(report: StudyReport) -> str:
+    """The report as one page that needs nothing else."""
     helpers: dict[str, Callable[..., str]] = {
         "number": number,
         "between": between,
         "p_words": p_words,
+        "many": many,
         "needed_words": needed_words,
+        "side_words": side_words,
+        "strength_words": strength_words,
     }
     return (
         page_environment()
         .get_template("study.html.j2")
-        .render(report=report, questions=QUESTIONS, **helpers)
+        .render(report=report, questions=QUESTIONS, fewest=FEWEST_DECIDED, **helpers)
     )

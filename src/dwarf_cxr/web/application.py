@@ -27,6 +27,8 @@ WORDS = {
     422: "Something in the request is missing or wrong.",
 }
 
+INVALID_LINK = "This link is not valid here, or was withdrawn. Ask for a new one."
+
 
 def build_application(
     routes: Sequence[APIRouter],
@@ -46,11 +48,11 @@ def build_application(
     @application.get(f"{ENTRY}{{token}}")
     def enter(token: str, request: Request) -> Response:
         visitor = links.visitor_of_link(token)
-        if visitor is None:
-            raise HTTPException(404)
+        session = None if visitor is None else links.session(visitor)
+        if session is None:
+            raise HTTPException(404, INVALID_LINK)
         response = RedirectResponse("/", status_code=303)
-        secure = request.url.scheme == "https"
-        set_session(response, links, links.session(visitor), secure=secure)
+        set_session(response, links, session, secure=request.url.scheme == "https")
         return response
 
     for router in routes:

@@ -3,6 +3,10 @@
 A link names a role and a reader and is signed with a secret of the folder, so that nothing has to
 be remembered of it; it can be opened again at any time. Opening it sets a cookie and leads to an
 address without the signature. Every signature has a purpose, so that none serves for another.
+
+Only a reader whose link was withdrawn is remembered, in links.json: without a mark as long as
+nothing signed for them counts, then with the mark that is part of every new signature. The file is
+read anew for every request, so that a server that is running knows at once.
 """
 
 import base64
@@ -19,11 +23,14 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from dwarf_cxr.errors import DataError
+from dwarf_cxr.files import exclusive, read_json, write_json
 
 Role = Literal["reader", "owner"]
 
 SECRET_FILE = "secret"
 SECRET_BYTES = 32
+MARKS_FILE = "links.json"
+MARK_BYTES = 8
 SESSION_SECONDS = 12 * 3600
 """A session without a request for so long ends; the link opens the next one."""
 ENTRY = "/enter/"
@@ -47,6 +54,7 @@ class Links:
     """Signs and checks links, sessions and form tokens."""
 
     secret: bytes
+    folder: Path
 
     @classmethod
     def of(cls, folder: Path) -> "Links":
@@ -55,66 +63,108 @@ class Links:
         Raises:
             DataError: the secret is damaged, or others can read it.
         """
-        return cls(_secret_of(folder / SECRET_FILE))
+        return cls(_secret_of(folder / SECRET_FILE), Path(folder))
 
     @property
     def cookie(self) -> str:
         """The cookie's name: cookies of a host are shared by its ports, and so by other folders."""
         return f"session-{hashlib.sha256(b'cookie' + self.secret).hexdigest()[:12]}"
 
-    def path(self, visitor: Visitor) -> str:
-        """The private link of a visitor, from the host's root."""
-        return ENTRY + self._signed("link", f"{visitor.role}:{visitor.name}")
+    def path(self, visitor: Visitor) -> str | None:
+        """The private link of a visitor, from the host's root; None if it was withdrawn."""
+        token = self._signed("link", visitor, _words(visitor))
+        return None if token is None else ENTRY + token
 
     def visitor_of_link(self, token: str) -> Visitor | None:
-        """Whom a link was made for; None if it was not made with this secret."""
-        content = self._checked("link", token)
-        return None if content is None else _visitor(content)
+        """Whom a link was made for; None if not with this secret, or if it was withdrawn."""
+        content, signature = _parts(token)
+        visitor = _visitor(content)
+        if visitor is None or not self._is_signed("link", visitor, content, signature):
+            return None
+        return visitor
 
-    def session(self, visitor: Visitor, now: float | None = None) -> str:
-        """The content of a cookie that lasts `SESSION_SECONDS`."""
+    def session(self, visitor: Visitor, now: float | None = None) -> str | None:
+        """The content of a cookie that lasts `SESSION_SECONDS`; None if the link was withdrawn."""
         ends = round((time.time() if now is None else now) + SESSION_SECONDS)
-        return self._signed("session", f"{ends}:{visitor.role}:{visitor.name}")
+        return self._signed("session", visitor, f"{ends}:{_words(visitor)}")
 
     def visitor_of_session(
         self, cookie: str, now: float | None = None
     ) -> tuple[Visitor, float] | None:
-        """Whose session it is and for how many more seconds; None if it is over or not ours."""
-        content = self._checked("session", cookie)
-        if content is None:
-            return None
+        """Whose session it is and for how many more seconds.
+
+        None if it is over or not ours, or if the visitor's link was withdrawn since.
+        """
+        content, signature = _parts(cookie)
         ends, _, rest = content.partition(":")
         visitor = _visitor(rest)
+        if visitor is None or not self._is_signed("session", visitor, content, signature):
+            return None
         left = float(ends) - (time.time() if now is None else now)
-        return None if visitor is None or left <= 0 else (visitor, left)
+        return None if left <= 0 else (visitor, left)
+
+    def withdraw(self, visitor: Visitor) -> None:
+        """Make the visitor's links and sessions invalid, at once, until they are admitted again."""
+        with exclusive(self.folder):
+            write_json(self.folder / MARKS_FILE, {**self._marks(), _words(visitor): None})
+
+    def admit(self, visitor: Visitor) -> None:
+        """Give a visitor whose link was withdrawn a new one; the earlier ones stay invalid."""
+        with exclusive(self.folder):
+            marks = self._marks()
+            if marks.get(_words(visitor), "") is None:
+                marks[_words(visitor)] = secrets.token_hex(MARK_BYTES)
+                write_json(self.folder / MARKS_FILE, marks)
 
     def form_token(self, visitor: Visitor) -> str:
         """What a page must send with every change.
 
         It outlasts the session, so that a page left open can still send what it holds once its
-        link was opened again; it serves nobody else, since it needs the visitor's cookie.
+        link, or a new one, was opened; it serves nobody else, since it needs the visitor's cookie.
         """
-        return _text(self._signature("form", f"{visitor.role}:{visitor.name}".encode()))
+        return _text(self._signature("form", _words(visitor)))
 
     def is_form_token(self, token: str, visitor: Visitor) -> bool:
         """Whether a change comes from a page of this visitor."""
         return hmac.compare_digest(token.encode(), self.form_token(visitor).encode())
 
-    def _signed(self, purpose: str, content: str) -> str:
-        encoded = content.encode("utf-8")
-        return f"{_text(encoded)}.{_text(self._signature(purpose, encoded))}"
-
-    def _checked(self, purpose: str, token: str) -> str | None:
-        content, _, signature = token.partition(".")
-        decoded, given = _bytes(content), _bytes(signature)
-        if decoded is None or given is None:
+    def _signed(self, purpose: str, visitor: Visitor, content: str) -> str | None:
+        marked = self._marked(purpose, visitor)
+        if marked is None:
             return None
-        if not hmac.compare_digest(given, self._signature(purpose, decoded)):
-            return None
-        return decoded.decode("utf-8")
+        return f"{_text(content.encode('utf-8'))}.{_text(self._signature(marked, content))}"
 
-    def _signature(self, purpose: str, content: bytes) -> bytes:
-        return hmac.digest(self.secret, purpose.encode() + b"\0" + content, "sha256")
+    def _is_signed(self, purpose: str, visitor: Visitor, content: str, signature: bytes) -> bool:
+        marked = self._marked(purpose, visitor)
+        if marked is None:
+            return False
+        return hmac.compare_digest(signature, self._signature(marked, content))
+
+    def _marked(self, purpose: str, visitor: Visitor) -> str | None:
+        """The purpose with the visitor's mark; None if nothing of theirs is to be signed."""
+        mark = self._marks().get(_words(visitor), "")
+        return None if mark is None else f"{purpose} {mark}".rstrip()
+
+    def _marks(self) -> dict[str, str | None]:
+        path = self.folder / MARKS_FILE
+        return dict(read_json(path)) if path.exists() else {}
+
+    def _signature(self, purpose: str, content: str) -> bytes:
+        return hmac.digest(self.secret, f"{purpose}\0{content}".encode(), "sha256")
+
+
+def _words(visitor: Visitor) -> str:
+    return f"{visitor.role}:{visitor.name}"
+
+
+def _parts(token: str) -> tuple[str, bytes]:
+    """What a token says and its signature; empty where it is none."""
+    content, _, signature = token.partition(".")
+    decoded, given = _bytes(content), _bytes(signature)
+    try:
+        return (decoded or b"").decode("utf-8"), given or b""
+    except UnicodeDecodeError:
+        return "", b""
 
 
 def _visitor(content: str) -> Visitor | None:

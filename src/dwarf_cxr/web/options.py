@@ -5,9 +5,14 @@ from typing import Annotated, Optional
 import typer
 
 HostOption = Annotated[
-    str, typer.Option(help="Address to bind to; others than this machine's own are warned of.")
+    str,
+    typer.Option(
+        help="Address that the pages are bound to; others than this machine's own are warned of."
+    ),
 ]
-PortOption = Annotated[int, typer.Option(min=1, max=65535, help="Port to bind to.")]
+PortOption = Annotated[
+    int, typer.Option(min=1, max=65535, help="Port that the pages are bound to.")
+]
 AllowHostOption = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option(

@@ -2,11 +2,13 @@
 
 import socket
 from collections.abc import Callable, Sequence
+from shlex import join
 
 from dwarf_cxr.errors import ConfigError
 from dwarf_cxr.web.links import OWNER, Links, Visitor
 from dwarf_cxr.web.security import LOCAL_HOSTS, Guard
 
+DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 EVERYWHERE = ("0.0.0.0", "::")
 
@@ -33,15 +35,29 @@ def address(host: str, port: int, names: Sequence[str] = ()) -> str:
 
 
 def link(base: str, links: Links, visitor: Visitor) -> str:
-    """A visitor's private link."""
-    return base + links.path(visitor)
+    """A visitor's private link, or that they have none."""
+    path = links.path(visitor)
+    return "link withdrawn; invite again for a new one" if path is None else base + path
+
+
+def bound_to(serve_command: Sequence[str], host: str, port: int, names: Sequence[str]) -> str:
+    """Where printed links lead, and the command that serves the pages there."""
+    options = [
+        *(["--host", host] if host != DEFAULT_HOST else []),
+        *(["--port", str(port)] if port != DEFAULT_PORT else []),
+        *(word for name in names for word in ("--allow-host", name)),
+    ]
+    return (
+        f"these links lead to {address(host, port, names)} and work only while the pages are "
+        f"served there: {join([*serve_command, *options])}"
+    )
 
 
 def serve(
     application: Guard,
     *,
-    host: str = "127.0.0.1",
-    port: int = 8000,
+    host: str = DEFAULT_HOST,
+    port: int = DEFAULT_PORT,
     names: Sequence[str] = (),
     say: Callable[[str], None],
 ) -> None:

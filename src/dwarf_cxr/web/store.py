@@ -8,7 +8,7 @@ into a write that another has overtaken. `BEGIN IMMEDIATE` waits for its turn in
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,11 @@ def open_database(path: Path, migrations: Sequence[Migration]) -> Engine:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # answers of readers are nobody else's to read
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    # answers of readers are nobody else's to read; one that is there is not even opened, since
+    # closing a file takes all of this process's locks from it (POSIX), those of an open database
+    # too, whose log another process would then throw away under it
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
         connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS},

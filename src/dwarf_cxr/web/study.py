@@ -31,7 +31,7 @@ from dwarf_cxr.study.answers import (
 )
 from dwarf_cxr.study.folder import Study
 from dwarf_cxr.web.application import Pages, build_application, visitor_of
-from dwarf_cxr.web.links import Links
+from dwarf_cxr.web.links import Links, Visitor
 from dwarf_cxr.web.security import LOCAL_HOSTS, Guard
 from dwarf_cxr.web.store import reading
 
@@ -47,14 +47,13 @@ Position = Annotated[int, InPath(ge=1, le=1_000_000)]
 def build_study(study: Study, hosts: Sequence[str] = LOCAL_HOSTS) -> Guard:
     """The application of a study."""
     links = Links.of(study.folder)
-    return build_application(
-        [study_routes(study, open_answers(study), Pages(links))], links, hosts=hosts
-    )
+    return build_application([study_routes(study, open_answers(study), links)], links, hosts=hosts)
 
 
-def study_routes(study: Study, engine: Engine, pages: Pages) -> APIRouter:
+def study_routes(study: Study, engine: Engine, links: Links) -> APIRouter:
     """What readers and the owner can ask for."""
     router = APIRouter()
+    pages = Pages(links)
 
     @router.get("/")
     def home(request: Request) -> Response:
@@ -117,7 +116,8 @@ def study_routes(study: Study, engine: Engine, pages: Pages) -> APIRouter:
         try:
             save_answer(engine, item, question, value, key)
         except DataError as fault:
-            raise HTTPException(422, f"Not saved: {fault}.") from None
+            words = str(fault)
+            raise HTTPException(422, f"{words[0].upper()}{words[1:]}.") from None
         except OtherAnswerError:
             raise HTTPException(409) from None
         with reading(engine) as session:
@@ -150,7 +150,12 @@ def study_routes(study: Study, engine: Engine, pages: Pages) -> APIRouter:
         visitor_of(request, "owner")
         with reading(engine) as session:
             readers = progress_of(session)
-        content = {"readers": readers, "comparisons": len(study.comparisons)}
+        withdrawn = {one.name for one in readers if links.path(Visitor("reader", one.name)) is None}
+        content = {
+            "readers": readers,
+            "withdrawn": withdrawn,
+            "comparisons": len(study.comparisons),
+        }
         return pages.render(request, template, content)
 
     def _item(request: Request, position: Position) -> Item:

@@ -3,7 +3,11 @@
    Every answer is first put down in the browser's storage, then sent, and crossed out when the
    server has said that it is saved: a server that is away, a session that has ended or a closed
    page loses nothing. One that was saved though its confirmation got lost is sent again with the
-   same key, and so is not kept twice. */
+   same key, and so is not kept twice.
+
+   One that the server refuses for good is not sent again and holds up no other. The page says so,
+   here or wherever the reader has gone, until the question is answered anew: a choice goes back to
+   what is saved, a comment stays where it was written, to be changed. */
 
 import { Film, FilmViewer, View, connectTools, isTyping, picture, pressKey } from "./film.js";
 import { formToken } from "./page.js";
@@ -33,9 +37,36 @@ function randomKey() {
   return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
+const isOwn = (one) => main !== null && one.address === main.dataset.address;
+const isSameQuestion = (one, other) => one.address === other.address && one.question === other.question;
+const waiting = () => pending().filter((one) => !one.refused);
+
+const saved = new Map(); // what the server has of this comparison, by question
+let showChoice = () => {}; // of a question: the last one that waits or is saved
+let fault = ""; // of this page, whatever becomes of answers
+
 function say(words) {
-  notice.hidden = !words;
-  notice.textContent = words;
+  notice.textContent = words || fault;
+  notice.hidden = !notice.textContent;
+}
+
+function sayRefused() {
+  const words = pending().filter((one) => one.refused).map((one) => {
+    const what = one.question === "comment" ? "The comment" : `The answer on ${one.question}`;
+    const where = isOwn(one) ? "" : ` of comparison ${one.address.split("/").pop()}`;
+    const shown = isOwn(one) && one.question !== "comment" ? " What was saved before is shown again." : "";
+    return `${what}${where} was refused and is not saved. ${one.refused}${shown}`;
+  });
+  say(words.join(" "));
+}
+
+/* Keep what was refused apart, unless the question was answered anew meanwhile. */
+function setAside(refused, page) {
+  const sentence = new DOMParser().parseFromString(page, "text/html").querySelector("h1")?.textContent;
+  const others = pending().filter((one) => one.key !== refused.key);
+  const anew = others.some((one) => isSameQuestion(one, refused));
+  keep(anew ? others : [...others, { ...refused, refused: sentence || "The server gave no reason." }]);
+  if (isOwn(refused)) showChoice(refused.question);
 }
 
 let sending = false;
@@ -47,7 +78,7 @@ async function send() {
   sending = true;
   clearTimeout(timer);
   try {
-    for (let next = pending()[0]; next; next = pending()[0]) {
+    for (let next = waiting()[0]; next; next = waiting()[0]) {
       const { address, question, value, key } = next;
       const response = await fetch(`${address}/answers`, {
         method: "POST",
@@ -61,17 +92,18 @@ async function send() {
         return;
       }
       if (response.status >= 500) throw new Error("server");
-      keep(pending().filter((one) => one.key !== key));
+      const page = await response.text();
       if (!response.ok) {
-        say("An answer was refused and is not saved. Please answer again, with a shorter comment.");
+        setAside(next, page);
         continue;
       }
-      if (!pending().length) say("");
-      const state = await response.text();
-      if (main && address === main.dataset.address) {
-        htmx.swap("#state", state, { swapStyle: "outerHTML" });
+      keep(pending().filter((one) => one.key !== key));
+      if (isOwn(next)) {
+        saved.set(question, value);
+        htmx.swap("#state", page, { swapStyle: "outerHTML" });
       }
     }
+    sayRefused(); // and nothing else any more, even if another tab has sent what waited here
   } catch {
     say("The server cannot be reached. Your answers are kept in this browser and will be sent as soon as it is back.");
     timer = setTimeout(send, RETRY);
@@ -82,7 +114,13 @@ async function send() {
 
 function answer(question, value) {
   const one = { address: main.dataset.address, question, value, key: randomKey() };
-  keep([...pending(), one]);
+  try {
+    keep([...pending().filter((other) => !(other.refused && isSameQuestion(one, other))), one]);
+  } catch {
+    showChoice(question);
+    say("Not saved: this browser keeps nothing for this page. Leave its private mode, or free some of its storage.");
+    return;
+  }
   send();
 }
 
@@ -106,16 +144,26 @@ function startComparison() {
   ]).then(([film, a, b, ...outlines]) => {
     const show = (id, ...shown) => new FilmViewer(document.getElementById(id), view).show(film, ...shown);
     return Promise.all([show("film", [], outlines), show("a", [a]), show("b", [b])]);
-  }).catch(() => say("The films could not be loaded. Reload the page."));
+  }).catch(() => {
+    fault = "The films could not be loaded. Reload the page.";
+    say("");
+  });
 
+  const chosen = (question) => form.querySelector(`[name="${question}"]:checked`);
+  for (const question of [...ORDER, "confidence"]) saved.set(question, chosen(question)?.value);
+  showChoice = (question) => {
+    const last = waiting().filter((one) => isOwn(one) && one.question === question).at(-1);
+    for (const radio of form.querySelectorAll(`input[name="${question}"]`)) {
+      radio.checked = radio.value === (last?.value ?? saved.get(question));
+    }
+  };
   // what the server does not know yet
-  for (const one of pending().filter((other) => other.address === address)) {
+  for (const one of pending().filter(isOwn)) {
     if (one.question === "comment") comment.value = one.value;
-    else form.querySelector(`[name="${one.question}"][value="${one.value}"]`).checked = true;
+    else showChoice(one.question);
   }
 
   let active = null;
-  const chosen = (question) => form.querySelector(`[name="${question}"]:checked`);
   function activate(question) {
     active = question;
     for (const field of form.querySelectorAll("fieldset")) {
@@ -142,13 +190,13 @@ function startComparison() {
     activate(place >= 0 ? ORDER[place + 1] ?? nextOpen() ?? "confidence" : nextOpen() ?? "confidence");
   }
 
-  let saved = comment.value;
+  let written = comment.value;
   let typing = null;
   function saveComment() {
     clearTimeout(typing);
-    if (comment.value !== saved) {
-      saved = comment.value;
-      answer("comment", saved);
+    if (comment.value !== written) {
+      written = comment.value;
+      answer("comment", written);
     }
   }
   comment.addEventListener("input", () => {
@@ -156,7 +204,11 @@ function startComparison() {
     typing = setTimeout(saveComment, 1500);
   });
   comment.addEventListener("blur", saveComment);
-  window.addEventListener("pagehide", saveComment);
+  window.addEventListener("pagehide", () => {
+    saveComment();
+    // the reader was told, here where it can be answered anew
+    keep(pending().filter((one) => !(isOwn(one) && one.refused && one.question !== "comment")));
+  });
 
   document.getElementById("show-keys").addEventListener("click", () => keys.showModal());
   document.getElementById("hide-keys").addEventListener("click", () => keys.close());
@@ -201,4 +253,5 @@ if (main) {
     if (event.key === "Enter" && event.target === document.body) document.getElementById("next")?.click();
   });
 }
+sayRefused();
 send();
