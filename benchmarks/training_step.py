@@ -22,6 +22,7 @@ from dwarf_cxr.config import RunConfig, prompted
 from dwarf_cxr.data.batches import Batch, RegionTargets, in_unit_range, load_batch
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.models.building import build_fresh
+from dwarf_cxr.models.vlm import VisionLanguageClassifier
 from dwarf_cxr.objectives.label_loss import positive_weights
 from dwarf_cxr.training.augmentation import apply_changes, draw_changes
 from dwarf_cxr.training.loop import take_step
@@ -43,7 +44,7 @@ def main() -> None:
     words.add_argument("--width", type=int, default=256)
     words.add_argument("--precision", default="bf16-mixed")
     words.add_argument("--steps", type=int, default=20)
-    words.add_argument("--compile", action="store_true", help="compile the image encoder")
+    words.add_argument("--compile", action="store_true", help="as `--set compile=true`")
     words.add_argument("--profile", action="store_true", help="the kernels of a step")
     words.add_argument("--json", type=Path)
     given = words.parse_args()
@@ -91,6 +92,8 @@ class Step:
         self.encoder = model.image_encoder
         if compiled:
             self.encoder.compile()
+            if isinstance(model, VisionLanguageClassifier):
+                model.decoder.compile()
         self.targets = RegionTargets.of(self.data, self.indices, settings.objective.map_size)
         self.findings = tuple(range(len(config.findings)))
         self.generator = np.random.default_rng(0)

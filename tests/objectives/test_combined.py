@@ -5,7 +5,14 @@ import torch
 import torch.nn.functional as F
 
 from dwarf_cxr.config import ObjectiveSettings
-from dwarf_cxr.objectives.combined import LossCounts, LossSums, combine, loss_counts, loss_sums
+from dwarf_cxr.objectives.combined import (
+    LossCounts,
+    LossSums,
+    combine,
+    loss_counts,
+    loss_sums,
+    pairs_on_the_film,
+)
 from dwarf_cxr.objectives.label_loss import label_loss
 from dwarf_cxr.objectives.suppressed_dice import suppressed_dice_loss
 
@@ -34,7 +41,7 @@ class Case:
             self.maps[rows],
             self.labels[rows],
             self.regions[rows],
-            self.supervised[rows],
+            pairs_on_the_film(self.supervised[rows], self.regions[rows]),
             self.weights,
             settings,
         )
@@ -169,7 +176,7 @@ def test_smoothing_is_the_same_share_of_the_image_on_every_grid(size):
         maps,
         torch.ones(1, 1),
         regions,
-        torch.ones(1, 1, dtype=torch.bool),
+        pairs_on_the_film(torch.ones(1, 1, dtype=torch.bool), regions),
         torch.ones(1),
         ObjectiveSettings(fp_weight=1.0, dice_smooth=224.0**2 / 4),
     )

@@ -213,14 +213,14 @@ def test_resuming_is_exact_for_other_settings_too(place, tmp_path, assignments):
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
-def test_compile_compiles_the_image_encoder_alone(place, tmp_path, monkeypatch):
+def test_compile_compiles_the_image_encoder_and_the_decoder(place, tmp_path, monkeypatch):
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(module))
     train(configure(place), tmp_path / "plain", report=quiet)
     assert compiled == []
     train(configure(place, ["compile=true"]), tmp_path / "run", report=quiet)
-    (encoder,) = compiled
-    assert type(encoder) is type(load_model(tmp_path / "run").image_encoder)
+    model = load_model(tmp_path / "run")
+    assert [type(part) for part in compiled] == [type(model.image_encoder), type(model.decoder)]
     assert weights(tmp_path / "run") == weights(tmp_path / "plain")
 
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from dwarf_cxr.config import ObjectiveSettings
@@ -63,12 +63,19 @@ def loss_counts(
     return LossCounts._make([*sums, labels.new_ones(())])
 
 
+class Pairs(NamedTuple):
+    """Films and the findings whose region on them supervises a map: `maps[pairs]` takes those."""
+
+    film: Int64[Tensor, "pair"]
+    finding: Int64[Tensor, "pair"]
+
+
 def loss_sums(
     logits: Float[Tensor, "batch finding"],
     maps: Float[Tensor, "batch finding h w"],
     labels: Float[Tensor, "batch finding"],
     regions: Float[Tensor, "batch finding H W"],
-    supervised: Bool[Tensor, "batch finding"],
+    pairs: Pairs,
     positive_weight: Float[Tensor, "finding"],
     settings: ObjectiveSettings,
 ) -> LossSums:
@@ -80,16 +87,16 @@ def loss_sums(
     Args:
         maps: values in [0, 1] on the model's grid, upsampled bilinearly to the regions' grid.
         regions: true shares in [0, 1].
+        pairs: of `pairs_on_the_film`.
     """
     size = regions.shape[-1]
-    supervised = on_the_film(supervised, regions)
-    if settings.seg_weight > 0 and bool(supervised.any()):
+    if settings.seg_weight > 0 and len(pairs.film):
         upsampled = F.interpolate(
-            maps[supervised][:, None], (size, size), mode="bilinear", align_corners=False
+            maps[pairs][:, None], (size, size), mode="bilinear", align_corners=False
         )[:, 0]
         smooth = settings.dice_smooth * (size / 224) ** 2
         dice = suppressed_dice_loss(
-            upsampled, regions[supervised], fp_weight=settings.fp_weight, smooth=smooth
+            upsampled, regions[pairs], fp_weight=settings.fp_weight, smooth=smooth
         ).sum()
     else:
         dice = maps.sum() * 0
@@ -104,6 +111,17 @@ def on_the_film(
 ) -> Bool[Tensor, "batch finding"]:
     """`supervised` less the regions that augmentation moved off the film: empty targets."""
     return supervised & (regions.sum(dim=(-2, -1)) > 0)
+
+
+def pairs_on_the_film(
+    supervised: Bool[Tensor, "batch finding"], regions: Float[Tensor, "batch finding H W"]
+) -> Pairs:
+    """The pairs of `on_the_film`.
+
+    How many there are is read back, for which the host waits until a GPU has done all that was
+    asked of it before: find them before the network runs, not after.
+    """
+    return Pairs(*on_the_film(supervised, regions).nonzero(as_tuple=True))
 
 
 def combine(sums: LossSums, counts: LossCounts, settings: ObjectiveSettings) -> Float[Tensor, ""]:

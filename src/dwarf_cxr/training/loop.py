@@ -180,6 +180,8 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
     )
     if settings.compile:
         model.image_encoder.compile()
+        if isinstance(model, VisionLanguageClassifier):
+            model.decoder.compile()
     optimizer = build_optimizer(model, settings)
     loss, optimizer = fabric.setup(
         TrainingLoss(model, objective, positive_weight, fabric), optimizer
@@ -235,9 +237,10 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
                 progress.seconds = time.monotonic() - started
                 line = estimate.line(progress.step)
                 report(line or _loss_line(progress, config), progress.step, steps)
-                # a signal can reach one process alone, or the others a step later
-                flag = torch.tensor(float(interrupt.signalled), device=fabric.device)
-                interrupt.signalled = bool(fabric.all_reduce(flag, reduce_op="sum") > 0)
+                if fabric.world_size > 1:
+                    # a signal can reach one process alone, or the others a step later
+                    flag = torch.tensor(float(interrupt.signalled), device=fabric.device)
+                    interrupt.signalled = bool(fabric.all_reduce(flag, reduce_op="sum") > 0)
                 if interrupt.signalled or time.monotonic() - saved > CHECKPOINT_SECONDS:
                     saved = time.monotonic()
                     if fabric.global_rank == 0:
@@ -341,7 +344,7 @@ def take_step(
     batch = load_batch(data, targets, chosen, findings)
     texts = captions.texts[chosen] if captions else torch.full((len(chosen),), NO_TEXT)
     counted = loss_counts(batch.labels, batch.supervised, texts != NO_TEXT)
-    counts = LossCounts(*(count.to(fabric.device) for count in counted))
+    counts = LossCounts(*torch.stack(counted).to(fabric.device))
     totals = torch.zeros(len(LossSums._fields), device=fabric.device)
     parts = _shares(mine.stop - mine.start, settings.accumulate)
     optimizer.zero_grad()
@@ -374,12 +377,14 @@ def take_step(
     totals = fabric.all_reduce(totals, reduce_op="sum")
     moving = [p for p in loss.parameters() if p.grad is not None]
     norm = torch.nn.utils.get_total_norm([p.grad for p in moving if p.grad is not None])
-    if not bool(torch.isfinite(norm) & torch.isfinite(totals).all()):
+    # read back at once: each reading waits for the device
+    read = torch.cat([totals, norm[None]]).cpu()
+    if not torch.isfinite(read).all():
         optimizer.zero_grad()
         return None
     torch.nn.utils.clip_grads_with_norm_(moving, settings.clip, norm)
     optimizer.step()
-    return LossSums(*totals), counts
+    return LossSums(*read[:-1]), counted
 
 
 def _refuse_nothing_to_learn(data: PreparedData, train_indices: np.ndarray) -> None:

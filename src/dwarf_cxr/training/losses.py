@@ -19,7 +19,14 @@ from dwarf_cxr.models.outputs import Prediction
 from dwarf_cxr.models.vlm import VisionLanguageClassifier
 from dwarf_cxr.objectives import ham
 from dwarf_cxr.objectives.attention_mining import erase, external_loss, mining_loss
-from dwarf_cxr.objectives.combined import LossCounts, LossSums, combine, loss_sums, on_the_film
+from dwarf_cxr.objectives.combined import (
+    LossCounts,
+    LossSums,
+    combine,
+    loss_sums,
+    on_the_film,
+    pairs_on_the_film,
+)
 from dwarf_cxr.objectives.contrastive import NO_TEXT, contrastive_loss
 from dwarf_cxr.objectives.detection import detection_loss, known_findings
 from dwarf_cxr.objectives.entropy import absent_entropy_loss
@@ -78,22 +85,24 @@ class TrainingLoss(nn.Module):
             captions: needed where the objective has a contrastive weight.
         """
         objective = self.objective
+        pairs = pairs_on_the_film(supervised, regions)
+        positive_weight = self.positive_weight[list(findings)]
         prediction = self.model(images, findings)
         sums = loss_sums(
             prediction.logits.float(),
             prediction.maps.float(),
             labels,
             regions,
-            supervised,
-            self.positive_weight[list(findings)],
+            pairs,
+            positive_weight,
             objective,
         )
         if objective.mining_weight > 0:
             mining = self._mining(images, prediction, findings, labels == 1)
             sums = sums._replace(mining=mining)
         if objective.external_weight > 0:
-            drawn = on_the_film(supervised, regions)
-            external = external_loss(prediction.extras["attention"][drawn], regions[drawn]).sum()
+            attention = prediction.extras["attention"]
+            external = external_loss(attention[pairs], regions[pairs]).sum()
             sums = sums._replace(external=external)
         if objective.detection_weight > 0:
             drawn = on_the_film(supervised, regions)
