@@ -1,12 +1,5 @@
 """The pages in a real browser: drawing, correcting, undoing, touch, a killed server."""
 
-import os
-import re
-import signal
-import socket
-import subprocess
-import sys
-import time
 from contextlib import closing
 
 import numpy as np
@@ -18,103 +11,10 @@ from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.review.folder import open_review
 from dwarf_cxr.review.ledger import Ledger
 from tests import tiny
+from tests.review.desk import Desk
 from tests.review.made import HEIGHT, SECRET_NAME, WIDTH, write_data
 
 pytestmark = pytest.mark.browser
-
-
-class Server:
-    """`dwarf review serve` in a process of its own, which can be killed and started again."""
-
-    def __init__(self, data, review, *options):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.command = [sys.executable, "-m", "dwarf_cxr.cli", "review", "serve", str(data)]
-        self.command += ["--review", str(review), "--port", str(self.port), *options]
-        self.log = review.with_name(f"{review.name}.log")
-        self.start()
-
-    def start(self):
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=os.environ)
-        for _ in range(600):
-            said = self.log.read_text()
-            self.links = dict(re.findall(r"(?:reader|adjudicator) (\w+): (http\S+)", said))
-            with socket.socket() as knock:
-                if "stop with" in said and knock.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            assert self.process.poll() is None, said
-            time.sleep(0.1)
-        raise AssertionError(self.log.read_text())
-
-    def kill(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-
-
-@pytest.fixture
-def serve(tmp_path):
-    servers = []
-
-    def start(data, *options):
-        servers.append(Server(data, tmp_path / "review", *options))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.kill()
-
-
-class Desk:
-    """A reader at a page."""
-
-    def __init__(self, browser, server, reader, **options):
-        context = {"viewport": {"width": 1280, "height": 800}, **options}
-        self.context = browser.new_context(**context)
-        self.tab = self.context.new_page()
-        self.said, self.asked = [], []
-        self.tab.on("pageerror", lambda error: self.said.append(str(error)))
-        self.tab.on("request", lambda request: self.asked.append(request.url))
-        self.tab.goto(server.links[reader])
-
-    def open(self, number):
-        self.tab.goto(self.tab.url.split("/films")[0].rstrip("/") + f"/films/{number}")
-        self.ready()
-
-    def ready(self):
-        self.tab.wait_for_selector("main[data-ready=yes]")
-        self.saved()
-
-    def saved(self):
-        self.tab.wait_for_selector("#saving[data-state=saved]")
-
-    def place(self, x, y):
-        """Where a pixel of the film is on the page."""
-        box = self.tab.locator("#film").bounding_box()
-        scale = min(box["width"] / WIDTH, box["height"] / HEIGHT)
-        return (
-            box["x"] + box["width"] / 2 + (x - WIDTH / 2) * scale,
-            box["y"] + box["height"] / 2 + (y - HEIGHT / 2) * scale,
-        )
-
-    def tap(self, x, y):
-        self.tab.mouse.click(*self.place(x, y))
-
-    def drag(self, *points):
-        self.tab.mouse.move(*self.place(*points[0]))
-        self.tab.mouse.down()
-        for point in points[1:]:
-            self.tab.mouse.move(*self.place(*point), steps=4)
-        self.tab.mouse.up()
-
-    def press(self, *keys):
-        for key in keys:
-            self.tab.keyboard.press(key)
-
-    def close(self):
-        self.context.close()
-        assert self.said == []
 
 
 def said_of(review_folder, film, finding, reader="anna"):
