@@ -78,7 +78,7 @@ def test_a_polygon_drawn_corrected_undone_redone_and_trained_on(browser, serve, 
     new = tmp_path / "new"
     done = CliRunner().invoke(app, ["review", "write", str(tmp_path / "review"), "--out", str(new)])
     assert done.exit_code == 0, done.output
-    assert "1 regions" in done.output
+    assert "1 region," in done.output
     vit, bert = tiny.write_vit(tmp_path / "vit"), tiny.write_bert(tmp_path / "bert")
     settings = [
         f"model.image_encoder={vit}",

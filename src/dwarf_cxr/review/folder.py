@@ -183,6 +183,7 @@ def add_readers(folder: Path, names: Sequence[str]) -> None:
         ConfigError: a name is not usable.
     """
     check_names(names)
+    read_settings(folder)  # a folder that is none stays as it is
     with exclusive(folder):
         settings = read_settings(folder)
         known = (*settings.readers, settings.adjudicator)

@@ -135,7 +135,7 @@ class _Desk:
         if not self._is_adjudicator(reader):
             whole = len(self._findings)
             films = self._review.settings.films
-            return films, self._ledger.verdicts(reader), dict.fromkeys(films, whole)
+            return films, self._ledger.verdicts(reader, self._findings), dict.fromkeys(films, whole)
         found = disputes(self._review, self._ledger)
         films = tuple(film for film in found if film in self._queued)
         return (

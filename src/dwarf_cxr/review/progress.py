@@ -80,7 +80,7 @@ def progress(review: Review, ledger: Ledger) -> tuple[ReaderProgress, ...]:
 def _progress_of(
     reader: str, films: Sequence[int], review: Review, ledger: Ledger
 ) -> ReaderProgress:
-    verdicts = ledger.verdicts(reader)
+    verdicts = ledger.verdicts(reader, review.settings.findings)
     counts = np.array([verdicts.get(film, 0) for film in films], dtype=np.int64)
     whole = len(review.settings.findings)
     return ReaderProgress(
@@ -96,6 +96,8 @@ def disputes(review: Review, ledger: Ledger) -> dict[int, tuple[Dispute, ...]]:
     readers, third = readers_of(review, ledger), review.settings.adjudicator
     found: dict[int, list[Dispute]] = {}
     for (film, finding), said in ledger.said().items():
+        if finding not in review.settings.findings:
+            continue
         why = _widest(said, readers, review.frame(film))
         if why is not None and why.matters:
             decided = decide(said, readers, third)
