@@ -212,6 +212,21 @@ class Ledger:
                 found.setdefault((number, finding), {})[reader] = _assessment(after)
         return found
 
+    def news(self, last: int) -> tuple[int, list[tuple[tuple[int, str], str, Assessment]]]:
+        """The number of the last row, and film, finding, reader and newest words since `last`."""
+        newest = "SELECT max(id) FROM change WHERE id > :last GROUP BY reader, film, finding"
+        with reading(self._engine) as session:
+            rows = session.connection().execute(
+                text(
+                    f"SELECT id, film, finding, reader, after FROM change WHERE id IN ({newest}) "
+                    "ORDER BY film, id"
+                ),
+                {"last": last},
+            )
+            found = rows.all()
+        news = [((row.film, row.finding), row.reader, _assessment(row.after)) for row in found]
+        return max((row.id for row in found), default=last), news
+
     def verdicts(self, reader: str, findings: Sequence[str]) -> dict[int, int]:
         """How many of `findings` the reader has given a verdict on, by film."""
         with reading(self._engine) as session:

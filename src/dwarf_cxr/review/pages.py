@@ -26,6 +26,7 @@ from dwarf_cxr.review.folder import Review, read_settings
 from dwarf_cxr.review.ledger import FilmState, Ledger, StaleError
 from dwarf_cxr.review.pictures import film_png, map_png
 from dwarf_cxr.review.progress import agreement, disputes, progress, readers_of
+from dwarf_cxr.review.standing import Standing
 from dwarf_cxr.web.application import Pages, build_application, visitor_of
 from dwarf_cxr.web.links import Links, Visitor
 from dwarf_cxr.web.security import LOCAL_HOSTS, Guard, Limits
@@ -109,6 +110,8 @@ class _Desk:
         self._ledger = ledger
         self._queued = frozenset(review.settings.films)
         self._findings = review.settings.findings
+        self._standing = Standing(review, ledger)
+        agreement(review, ledger, self._standing)  # before the first visitor waits for it
 
     def index(self, number: int) -> int:
         """The film with a number.
@@ -126,7 +129,7 @@ class _Desk:
     def _films(self, reader: str) -> tuple[int, ...]:
         """What the reader is to read, in order: of the adjudicator what others dispute."""
         if self._is_adjudicator(reader):
-            found = disputes(self._review, self._ledger)
+            found = disputes(self._review, self._ledger, self._standing)
             return tuple(film for film in found if film in self._queued)
         return self._review.settings.films
 
@@ -136,7 +139,7 @@ class _Desk:
             whole = len(self._findings)
             films = self._review.settings.films
             return films, self._ledger.verdicts(reader, self._findings), dict.fromkeys(films, whole)
-        found = disputes(self._review, self._ledger)
+        found = disputes(self._review, self._ledger, self._standing)
         films = tuple(film for film in found if film in self._queued)
         return (
             films,
@@ -326,12 +329,14 @@ class _Desk:
             "films": len(settings.films),
             "findings": settings.findings,
             "order": settings.order,
-            "progress": progress(review, self._ledger),
+            "progress": progress(review, self._ledger, self._standing),
             "adjudicator": settings.adjudicator,
             "links": [(name, links.path(Visitor("reader", name))) for name in names],
-            "agreement": agreement(review, self._ledger),
+            "agreement": agreement(review, self._ledger, self._standing),
             "disputes": sum(
-                not one.is_decided for its in disputes(review, self._ledger).values() for one in its
+                not one.is_decided
+                for its in disputes(review, self._ledger, self._standing).values()
+                for one in its
             ),
         }
 
