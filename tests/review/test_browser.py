@@ -1,5 +1,7 @@
 """The pages in a real browser: drawing, correcting, undoing, touch, a killed server."""
 
+import json
+import time
 from contextlib import closing
 
 import numpy as np
@@ -8,6 +10,7 @@ import yaml
 
 from dwarf_cxr.data.geometry import rasterise
 from dwarf_cxr.data.store import PreparedData
+from dwarf_cxr.review.annotation import Assessment
 from dwarf_cxr.review.folder import open_review
 from dwarf_cxr.review.ledger import Ledger
 from tests import tiny
@@ -59,8 +62,6 @@ def test_a_polygon_drawn_corrected_undone_redone_and_trained_on(browser, serve, 
     assert iou(words.shapes, [polygon(*corners)]) > 0.97
     assert iou(words.shapes, [polygon(*moved)]) < 0.9
     desk.press("y")
-    desk.saved()  # keys do nothing while a redo is under way
-    assert desk.tab.locator("#redo").is_disabled()
     desk.press("j", "2", "j", "2")  # the other findings are absent
     desk.saved()
     words, changes = said_of(tmp_path / "review", 0, "Mass")
@@ -275,6 +276,79 @@ def test_what_another_film_could_not_save_is_saved_later(browser, serve, tmp_pat
     assert words.verdict == "unsure"
     assert len(changes) == 1
     desk.close()
+
+
+@pytest.fixture
+def slow_undo(browser, serve, tmp_path):
+    """A page on film 2 with two boxes, whose undo and redo take a second."""
+    data = write_data(tmp_path / "data", films=4)
+    desk = Desk(browser, serve(data.folder, "--readers", "anna"), "anna")
+    desk.open(2)
+    desk.press("b")
+    for corner in (10, 50):
+        desk.drag((corner, 10), (corner + 30, 50))
+        desk.saved()
+    desk.press("v")
+
+    def late(route):
+        if json.loads(route.request.post_data)["kind"] != "edit":
+            time.sleep(1)
+        route.continue_()
+
+    desk.tab.route("**/changes", late)
+    yield desk
+    desk.close()
+
+
+def test_keys_pressed_while_an_undo_is_under_way_are_done_after_it(slow_undo, tmp_path):
+    # undo the second box, undo the first, bring it back, delete it, and judge the next finding
+    slow_undo.press("z", "z", "y", "q", "Delete", "j", "1", "b", "Space")
+    assert "to be done after it" in slow_undo.tab.locator("#saving").text_content()
+    slow_undo.press(*["ArrowRight"] * 6, *["ArrowDown"] * 6, "Space")
+    slow_undo.saved()
+    words, changes = said_of(tmp_path / "review", 1, "Mass")
+    assert words.regions == ()
+    said = [(one.action, one.finding) for one in changes]
+    assert said[:2] == [("edit", "Mass")] * 2
+    assert said[2:] == [
+        ("undo", "Mass"),
+        ("undo", "Mass"),
+        ("redo", "Mass"),
+        ("edit", "Mass"),
+        ("edit", "Effusion"),
+        ("edit", "Effusion"),
+    ]
+    words, _ = said_of(tmp_path / "review", 1, "Effusion")
+    assert [type(one.shape).__name__ for one in words.regions] == ["Box"]
+
+
+def test_a_click_while_an_undo_is_under_way_does_not_bring_back_what_is_undone(slow_undo, tmp_path):
+    slow_undo.press("z")
+    slow_undo.tab.locator("input[value=unsure]").click()
+    slow_undo.tab.fill("#comment", "small")
+    slow_undo.tab.locator("#comment").blur()
+    slow_undo.saved()
+    words, changes = said_of(tmp_path / "review", 1, "Mass")
+    assert [one.action for one in changes] == ["edit", "edit", "undo", "edit", "edit"]
+    assert words.verdict == "unsure"
+    assert words.comment == "small"
+    assert len(words.regions) == 1
+
+
+def test_what_waits_for_an_undo_that_is_refused_is_dropped_and_said(slow_undo, tmp_path):
+    with closing(Ledger(tmp_path / "review" / "review.db")) as ledger:
+        state = ledger.state(1, "anna")
+        said = {"Nodule": Assessment("absent")}
+        ledger.edit(1, "anna", said, version=state.version, key="other tab")
+    slow_undo.press("z", "1", "3")
+    slow_undo.tab.wait_for_selector("#message.error:not([hidden])")
+    told = slow_undo.tab.locator("#message").text_content()
+    assert "another tab" in told
+    assert "What you did after it was dropped." in told
+    slow_undo.saved()
+    words, changes = said_of(tmp_path / "review", 1, "Mass")
+    assert len(words.regions) == 2
+    assert len(changes) == 3
 
 
 def test_two_tabs_do_not_overwrite_each_other(browser, serve, tmp_path):

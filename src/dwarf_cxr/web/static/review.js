@@ -2,6 +2,7 @@
 
 import { connectTools, FilmViewer, isTyping, pressKey, View } from "/static/film.js";
 import { flushAll, Outbox } from "/static/review-outbox.js";
+import { Turns } from "/static/review-turns.js";
 import {
   boundsOf, canvasOf, cornersOf, isInside, maskOf, moved, paintShape, tint, withCorner, withoutPoint, withPoint,
 } from "/static/review-shapes.js";
@@ -44,24 +45,28 @@ const outbox = new Outbox(reader, number, {
   saved(state, notes, empty) {
     if (notes.length) say(notes.join(". ") + ".");
     if (empty) take(state);
+    turns.run();
     showSaving();
   },
   waiting(words) {
     $("saving").dataset.state = "unsaved";
-    $("saving").textContent = `Not saved. ${words}`;
+    $("saving").textContent = `Not saved. ${words}${turns.length ? ` ${turns.length} to be done after it.` : ""}`;
   },
   refused(words, state) {
-    say(words, true);
+    const dropped = turns.clear();
+    say(dropped ? `${words} What you did after it was dropped.` : words, true);
     if (state) take(state);
     else load();
     showSaving();
   },
 });
 
+const turns = new Turns(() => busy, () => outbox.isEmpty);
+
 function showSaving() {
   const empty = outbox.isEmpty;
   $("saving").dataset.state = empty ? "saved" : "saving";
-  $("saving").textContent = empty ? "✓ Saved" : "Saving…";
+  $("saving").textContent = empty ? "✓ Saved" : `Saving…${turns.length ? ` ${turns.length} to be done after it` : ""}`;
   $("undo").disabled = !(empty && canUndo);
   $("redo").disabled = !(empty && canRedo);
 }
@@ -92,11 +97,24 @@ function put(assessment) {
 }
 
 function turn(kind) {
-  if (busy || !outbox.isEmpty || !(kind === "undo" ? canUndo : canRedo)) return;
-  stopDrawing();
-  chosen = null;
-  busy = true;
-  outbox.add({ kind });
+  if (!started) return say("The film is still loading.");
+  if ($("saving").dataset.state === "unsaved") return say(`The ${kind} has to wait until all is saved.`);
+  settle();
+  const undoOrRedo = () => {
+    if (!(kind === "undo" ? canUndo : canRedo)) return say(`There is nothing to ${kind}.`);
+    stopDrawing();
+    chosen = null;
+    busy = true;
+    outbox.add({ kind });
+  };
+  turns.add(undoOrRedo, true);
+  showSaving();
+}
+
+/* Do it when no undo is under way: what is changed must build on what the undo leaves. */
+function soon(action) {
+  if (!started) return say("The film is still loading.");
+  turns.add(action);
   showSaving();
 }
 
@@ -192,6 +210,19 @@ function reshape(shape) {
     })));
   }
   render();
+}
+
+const isSame = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+
+/* Delete a region that was pointed at, wherever an undo has moved it meanwhile. */
+function removeWhenFree(index) {
+  const region = own()[index];
+  const finding = current;
+  soon(() => {
+    const at = finding === current ? own().findIndex((one) => isSame(one, region)) : -1;
+    if (at < 0) say("The region is not there any more.");
+    else removeRegion(at);
+  });
 }
 
 function removeRegion(index) {
@@ -480,7 +511,10 @@ const TOOLS = {
 
 /* While nothing is known, and while an undo is under way, nothing is drawn. */
 const guarded = (tool) => ({
-  down: (...told) => { if (!busy) tool.down(...told); },
+  down: (...told) => {
+    if (busy) say(started ? "Draw again when the undo is done." : "The film is still loading.");
+    else tool.down(...told);
+  },
   move: (...told) => { if (!busy && (tool !== selectTool || tool.drag)) tool.move(...told); },
   hover: (...told) => { if (!busy) tool.hover?.(...told); },
   up: (...told) => { if (!busy && (tool !== selectTool || tool.drag)) tool.up(...told); },
@@ -610,7 +644,7 @@ const KEYS = {
   n: () => $("following")?.click(), p: () => $("previous")?.click(),
   a: () => { const group = keyGroup(); group ? accept(group) : say("Nothing is suggested."); },
   x: () => { const group = keyGroup(); group ? reject(group) : say("Nothing is suggested."); },
-  r: restAbsent, z: () => turn("undo"), y: () => turn("redo"),
+  r: restAbsent,
   v: () => setTool("select", true), b: () => setTool("box", true), g: () => setTool("polygon", true),
   m: () => setTool("brush", true), e: () => setTool("eraser", true),
   "{": () => resizeBrush(0.8), "}": () => resizeBrush(1.25),
@@ -623,18 +657,33 @@ function resizeBrush(factor) {
   $("brush-size").value = Math.round($("brush-size").value * factor);
 }
 
+const NEVER_WAITS = "npvh?";
+
 document.addEventListener("keydown", (event) => {
   if (isTyping(event.target)) {
     if (event.key === "Escape") event.target.blur();
     return;
   }
   const key = event.key.toLowerCase();
-  if ((event.ctrlKey || event.metaKey) && (key === "z" || key === "y")) {
+  if ((key === "z" || key === "y") && !event.altKey) {
     event.preventDefault();
     return turn(key === "y" || event.shiftKey ? "redo" : "undo");
   }
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const onControl = event.target.closest?.("button, a, input, summary") !== null;
+  const goes = ARROWS[event.key] && !(event.target instanceof HTMLInputElement);
+  const draws = event.key === " " && !isControl(event.target);
+  if ((busy || turns.length) && (goes || draws || KEYS[key]) && !(NEVER_WAITS.includes(key) && !turns.length)) {
+    event.preventDefault();
+    return soon(() => doKey(event));
+  }
+  doKey(event);
+});
+
+const isControl = (target) => target.closest?.("button, a, input, summary") !== null;
+
+function doKey(event) {
+  const key = event.key.toLowerCase();
+  const onControl = isControl(event.target);
   const draws = toolName !== "select";
   if (ARROWS[event.key] && !(event.target instanceof HTMLInputElement)) {
     if (draws) moveCross(event);
@@ -652,15 +701,14 @@ document.addEventListener("keydown", (event) => {
     else choose(current, null);
     return;
   }
-  if (key === "z" && event.shiftKey) return turn("redo");
   const action = KEYS[key];
   if (action) {
     event.preventDefault();
-    if (!busy || "npvh?".includes(key)) action();
+    action();
     return;
   }
   pressKey(view, event);
-});
+}
 
 /* ---- what is shown ---- */
 
@@ -883,8 +931,8 @@ function renderSuggestions() {
     const tools = element("div", "", { class: "tools" });
     const yes = element("button", "Accept ");
     const no = element("button", "Reject ");
-    yes.addEventListener("click", () => accept(group));
-    no.addEventListener("click", () => reject(group));
+    yes.addEventListener("click", () => soon(() => accept(group)));
+    no.addEventListener("click", () => soon(() => reject(group)));
     no.disabled = left === 0;
     if (group === target) {
       yes.append(key("A"));
@@ -931,7 +979,7 @@ function renderRegions() {
     });
     pick.addEventListener("click", () => { setTool("select"); choose(current, { region: index }); });
     const gone = element("button", "✕", { "aria-label": `Delete region ${numberOf(index)}` });
-    gone.addEventListener("click", () => removeRegion(index));
+    gone.addEventListener("click", () => removeWhenFree(index));
     row.append(pick, gone);
     return row;
   });
@@ -943,8 +991,13 @@ function renderRegions() {
 /* ---- the page's controls ---- */
 
 function saveComment() {
+  clearTimeout(commentTimer);
   const comment = $("comment").value;
-  if (!busy && comment !== findings[current].comment) put({ ...findings[current], comment });
+  const finding = current;
+  if (!started || comment === findings[finding].comment) return;
+  soon(() => {
+    if (comment !== findings[finding].comment) change({ [finding]: { ...findings[finding], comment } });
+  });
 }
 
 $("comment").addEventListener("change", saveComment);
@@ -953,9 +1006,9 @@ $("comment").addEventListener("input", () => {
   clearTimeout(commentTimer);
   commentTimer = setTimeout(saveComment, 1500);
 });
-$("verdict").addEventListener("change", (event) => setVerdict(event.target.value));
+$("verdict").addEventListener("change", (event) => soon(() => setVerdict(event.target.value)));
 findingButtons.forEach((button, k) => button.addEventListener("click", () => choose(k)));
-$("rest-absent").addEventListener("click", restAbsent);
+$("rest-absent").addEventListener("click", () => soon(restAbsent));
 $("undo").addEventListener("click", () => turn("undo"));
 $("redo").addEventListener("click", () => turn("redo"));
 $("hide").addEventListener("click", () => setHidden(!hidden));
@@ -968,6 +1021,11 @@ $("draw-tools").addEventListener("click", (event) => {
 $("film").addEventListener("dblclick", closePolygon);
 $("film").addEventListener("pointerleave", () => {
   if (draft?.kind === "ring") stopDrawing();
+});
+addEventListener("beforeunload", (event) => {
+  settle();
+  saveComment();
+  if (turns.length) event.preventDefault(); // the browser keeps what is saved, not what waits
 });
 addEventListener("pagehide", () => {
   settle();
