@@ -13,6 +13,7 @@ from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.review.annotation import Assessment
 from dwarf_cxr.review.folder import open_review
 from dwarf_cxr.review.ledger import Ledger
+from dwarf_cxr.web.links import Links, Visitor
 from tests import tiny
 from tests.review.desk import Desk
 from tests.review.made import HEIGHT, SECRET_NAME, WIDTH, write_data
@@ -366,6 +367,74 @@ def test_two_tabs_do_not_overwrite_each_other(browser, serve, tmp_path):
     assert other.locator("input[value=present]").is_checked()
     _, changes = said_of(tmp_path / "review", 0, "Mass")
     assert [one.verdict for one in changes] == ["present"]
+    desk.close()
+
+
+def test_another_review_at_the_same_address_gets_nothing_of_this_one(browser, serve, tmp_path):
+    data = write_data(tmp_path / "data", films=4)
+    server = serve(data.folder, "--readers", "anna")
+    desk = Desk(browser, server, "anna")
+    desk.open(1)
+    server.kill()
+    desk.press("3")
+    desk.tab.wait_for_selector("#saving[data-state=unsaved]")
+    kept = desk.tab.evaluate("JSON.stringify(localStorage)")
+    assert "unsure" in kept
+    # the first review moves away, another one of the same reader is served in its place
+    (tmp_path / "review").rename(tmp_path / "first")
+    server.start()
+    desk.tab.goto(server.base + Links.of(server.folder).path(Visitor("reader", "anna")))
+    desk.open(1)
+    desk.tab.wait_for_timeout(500)
+    words, changes = said_of(tmp_path / "review", 0, "Mass")
+    assert words is None
+    assert changes == []
+    assert "unsure" in desk.tab.evaluate("JSON.stringify(localStorage)")
+    # back again, nothing is lost
+    server.kill()
+    (tmp_path / "review").rename(tmp_path / "second")
+    (tmp_path / "first").rename(tmp_path / "review")
+    server.start()
+    desk.tab.goto(server.base + Links.of(server.folder).path(Visitor("reader", "anna")))
+    until(desk, "!Object.keys(localStorage).some((name) => name.startsWith('dwarf-review/'))")
+    words, changes = said_of(tmp_path / "review", 0, "Mass")
+    assert words.verdict == "unsure"
+    assert len(changes) == 1
+    desk.close()
+
+
+def until(desk, condition):
+    for _ in range(100):
+        if desk.tab.evaluate(condition):
+            return
+        desk.tab.wait_for_timeout(100)
+    raise AssertionError(condition)
+
+
+def test_two_tabs_without_a_server_keep_what_both_hold(browser, serve, tmp_path):
+    data = write_data(tmp_path / "data", films=4)
+    server = serve(data.folder, "--readers", "anna")
+    desk = Desk(browser, server, "anna")
+    desk.open(1)
+    other = desk.context.new_page()
+    other.goto(desk.tab.url)
+    other.wait_for_selector("#saving[data-state=saved]")
+    server.kill()
+    desk.press("1")
+    other.keyboard.press("j")
+    other.keyboard.press("2")
+    for tab in (desk.tab, other):
+        tab.wait_for_selector("#saving[data-state=unsaved]")
+    other.close()
+    desk.tab.close()
+    server.start()
+    desk.tab = desk.context.new_page()
+    desk.tab.goto(server.base)
+    # one is saved; the other goes back to the same state and is refused, and that is said
+    desk.tab.wait_for_selector("#unsaved:not([hidden])")
+    until(desk, "document.querySelector('#unsaved').textContent.includes('another tab')")
+    _, changes = said_of(tmp_path / "review", 0, "Mass")
+    assert len(changes) == 1
     desk.close()
 
 

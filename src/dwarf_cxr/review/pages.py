@@ -52,6 +52,10 @@ def _router(review: Review, ledger: Ledger, links: Links) -> APIRouter:
     pages = Pages(links)
     desk = _Desk(review, ledger)
 
+    def store_of(reader: str) -> str:
+        """What the browser keeps unsaved changes under: other reviews may share the address."""
+        return f"{links.cookie}/{reader}"
+
     @router.get("/")
     def home(request: Request, page: int = 1) -> Response:
         visitor = request.state.visitor
@@ -59,7 +63,8 @@ def _router(review: Review, ledger: Ledger, links: Links) -> APIRouter:
             content = desk.overview(links)
             return pages.render(request, "review/overview.html.j2", content)
         reader = visitor_of(request, "reader").name
-        return pages.render(request, "review/queue.html.j2", desk.queue(reader, page))
+        content = {**desk.queue(reader, page), "store": store_of(reader)}
+        return pages.render(request, "review/queue.html.j2", content)
 
     @router.get("/next")
     def following(request: Request) -> Response:
@@ -70,7 +75,8 @@ def _router(review: Review, ledger: Ledger, links: Links) -> APIRouter:
     def film(request: Request, number: int) -> Response:
         reader = visitor_of(request, "reader").name
         index = desk.index(number)
-        return pages.render(request, "review/film.html.j2", desk.film(reader, index))
+        content = {**desk.film(reader, index), "store": store_of(reader)}
+        return pages.render(request, "review/film.html.j2", content)
 
     @router.get("/films/{number}/film.png")
     def picture(request: Request, number: int) -> Response:

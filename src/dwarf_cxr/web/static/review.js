@@ -18,7 +18,7 @@ const STEP = 8; // CSS pixels of a key
 const $ = (id) => document.getElementById(id);
 const main = $("main");
 const number = Number(main.dataset.number);
-const reader = main.dataset.reader;
+const { store } = main.dataset;
 const width = Number(main.dataset.width);
 const height = Number(main.dataset.height);
 const findingButtons = [...document.querySelectorAll("#findings button")];
@@ -41,7 +41,7 @@ const viewer = new FilmViewer($("film"), view);
 
 /* ---- saving ---- */
 
-const outbox = new Outbox(reader, number, {
+const outbox = new Outbox(store, number, {
   saved(state, notes, empty) {
     if (notes.length) say(notes.join(". ") + ".");
     if (empty) take(state);
@@ -1039,4 +1039,4 @@ setHidden(hidden);
 viewer.show(`/films/${number}/film.png`).then(() => { showMap(); main.dataset.ready = "yes"; })
   .catch(() => say("The film could not be loaded; reload the page.", true));
 load();
-flushAll(reader, number).then((wrong) => { if (wrong.length) say(wrong.join(" "), true); });
+flushAll(store, outbox.name).then((wrong) => { if (wrong.length) say(wrong.join(" "), true); });
