@@ -1,7 +1,7 @@
 """A review out to Label Studio: tasks in its JSON, and the labelling interface that they need.
 
 Formats: https://labelstud.io/guide/export (JSON), https://labelstud.io/tags (one result each of
-`rectanglelabels`, `polygonlabels`, `brushlabels`, `choices`); not tried with Label Studio itself.
+`rectanglelabels`, `polygonlabels`, `brushlabels`, `choices`), as label-studio-sdk 2.1.2 reads them.
 Places are percent of the image's sides. A brush mask is packed as Label Studio's own run lengths of
 the RGBA picture, bit by bit (`label_studio_sdk.converter.brush`, after thi.ng/rle-pack).
 """
