@@ -7,17 +7,24 @@ import pytest
 
 from dwarf_cxr.data.geometry import encode_mask
 from dwarf_cxr.review.annotation import shape_to_json
+from dwarf_cxr.review.folder import begin
 from dwarf_cxr.review.ledger import Ledger
 from tests.review.desk import Desk
-from tests.review.made import ABSENT, box, present, write_data
+from tests.review.made import ABSENT, FINDINGS, box, present, write_data
+from tests.review.told import Told, use
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def server(serve, tmp_path):
-    """Two readers differ on film 1; film 2 is as the data has it."""
+def server(serve, tmp_path, monkeypatch):
+    """Two readers differ on film 1; on film 2 there are only suggestions, of a model too."""
     data = write_data(tmp_path / "data", films=4)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "model.safetensors").write_bytes(b"weights")
+    use(monkeypatch, Told(FINDINGS, 32))
+    begin(tmp_path / "review", data.folder, run=run, order="data")
     started = serve(data.folder, "--readers", "anna,ben", "--adjudicator", "carla")
     with closing(Ledger(tmp_path / "review" / "review.db")) as ledger:
         said = {"Mass": present(box(4, 5, 40, 60)), "Effusion": present(box(50, 50, 80, 90))}
@@ -77,6 +84,7 @@ def test_a_film(enter):
 def test_a_drawing_under_way(enter, tool):
     anna = enter("anna")
     anna.open(2)
+    assert "Model" in anna.tab.locator("#suggestions").text_content()
     anna.press(tool, "Space", *["ArrowRight"] * 6)
     if tool == "g":
         anna.press("Space", *["ArrowDown"] * 6, "Space")

@@ -11,12 +11,13 @@ import yaml
 from dwarf_cxr.data.geometry import rasterise
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.review.annotation import Assessment
-from dwarf_cxr.review.folder import open_review
+from dwarf_cxr.review.folder import begin, open_review
 from dwarf_cxr.review.ledger import Ledger
 from dwarf_cxr.web.links import Links, Visitor
 from tests import tiny
 from tests.review.desk import Desk
-from tests.review.made import HEIGHT, SECRET_NAME, WIDTH, write_data
+from tests.review.made import FINDINGS, HEIGHT, SECRET_NAME, WIDTH, box, write_data
+from tests.review.told import Told, use
 
 pytestmark = pytest.mark.browser
 
@@ -350,6 +351,43 @@ def test_what_waits_for_an_undo_that_is_refused_is_dropped_and_said(slow_undo, t
     words, changes = said_of(tmp_path / "review", 1, "Mass")
     assert len(words.regions) == 2
     assert len(changes) == 3
+
+
+def test_what_a_model_suggests_is_shown_accepted_corrected_and_hidden(
+    browser, serve, tmp_path, monkeypatch
+):
+    data = write_data(tmp_path / "data", films=4)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "model.safetensors").write_bytes(b"weights")
+    use(monkeypatch, Told(FINDINGS, 32))
+    begin(tmp_path / "review", data.folder, run=run, readers=["anna"], order="data")
+    desk = Desk(browser, serve(data.folder), "anna")
+    desk.open(2)
+    shown = desk.tab.locator("#suggestions .group", has_text="Model")
+    assert "1 of 1 regions open" in shown.text_content()
+    assert f"{desk.base}/films/2/maps/0.png" in desk.asked
+    assert shown.locator(".swatch.run").count() == 1
+    desk.press("a")
+    desk.saved()
+    assert "0 of 1 regions open" in shown.text_content()
+    words, changes = said_of(tmp_path / "review", 1, "Mass")
+    (region,) = words.regions
+    assert region.origin == "accepted"
+    assert region.suggested.by.startswith("run-")
+    assert iou([region.shape], [box(WIDTH / 3, HEIGHT / 6, WIDTH * 2 / 3, HEIGHT / 2)]) > 0.7
+    assert changes[-1].suggestions_shown
+    desk.press("q", "t", "ArrowLeft", "ArrowLeft")
+    desk.tab.wait_for_timeout(600)
+    desk.saved()
+    words, _ = said_of(tmp_path / "review", 1, "Mass")
+    assert [one.origin for one in words.regions] == ["corrected"]
+    desk.press("h", "3")
+    desk.saved()
+    assert desk.tab.locator("#suggestions").text_content() == "Suggestions are hidden."
+    _, changes = said_of(tmp_path / "review", 1, "Mass")
+    assert not changes[-1].suggestions_shown
+    desk.close()
 
 
 def test_two_tabs_do_not_overwrite_each_other(browser, serve, tmp_path):

@@ -43,7 +43,8 @@ class Suggested:
     """Which suggestion a region goes back to."""
 
     by: str
-    """`run`, `data`, or for the adjudicator one of the readers, by number."""
+    """`data`, `run-` and the start of its weights' SHA-256, or `reader-` and a number, which are
+    suggestions to the adjudicator."""
     number: int
     """Its place among the regions that are suggested so."""
 

@@ -254,6 +254,7 @@ class _Desk:
             return None
         return {
             "by": "data",
+            "kind": "data",
             "title": "Data",
             "verdict": None if label != label else ("present" if label else "absent"),
             "regions": [shape_to_json(region.shape) for region in regions],
@@ -267,7 +268,9 @@ class _Desk:
         cut = suggestions.threshold(finding)
         shapes = suggestions.regions(film, finding, self._review.frame(film))
         return {
-            "by": "run",
+            # an answer to one model's region says nothing of another model's
+            "by": f"run-{suggestions.about.sha256[:12]}",
+            "kind": "run",
             "title": "Model",
             "verdict": None if cut is None else ("present" if score >= cut else "absent"),
             "score": score,
@@ -350,6 +353,7 @@ class _Desk:
 def _reader_group(number: int, said: Assessment) -> dict[str, Any]:
     return {
         "by": f"reader-{number}",
+        "kind": "reader",
         "title": f"Reader {number}",
         "verdict": said.verdict,
         "comment": said.comment,

@@ -727,7 +727,7 @@ function choose(finding, piece = null) {
 const maps = new Map();
 
 async function showMap() {
-  const group = suggestions[current].find((one) => one.by === "run");
+  const group = suggestions[current].find((one) => one.kind === "run");
   const wanted = current;
   if (!group) {
     viewer.layers = [];
@@ -761,10 +761,6 @@ function setHidden(hide) {
 // the viewer shows its layers again when it is reset or the opacity changes; hidden is hidden
 view.addEventListener("change", () => { if (hidden) view.layersShown = false; });
 
-function colourOf(by) {
-  return COLOURS[by] ?? COLOURS.reader;
-}
-
 function tag(context, text, [x, y], colour, line) {
   context.font = `600 ${13 * line}px system-ui, sans-serif`;
   const wide = context.measureText(text).width + 8 * line;
@@ -782,9 +778,9 @@ viewer.painters.push((context) => {
       for (const piece of open(group)) {
         const isChosen = chosen?.by === piece.by && chosen.number === piece.number;
         if (isChosen && over) continue;
-        paintShape(context, piece.shape, { colour: colourOf(group.by), line, dashed: true, chosen: isChosen });
+        paintShape(context, piece.shape, { colour: COLOURS[group.kind], line, dashed: true, chosen: isChosen });
         const [left, top] = boundsOf(piece.shape);
-        tag(context, `${group.title} ${piece.number + 1}`, [left, top], colourOf(group.by), line);
+        tag(context, `${group.title} ${piece.number + 1}`, [left, top], COLOURS[group.kind], line);
       }
     }
   }
@@ -919,8 +915,7 @@ function renderSuggestions() {
   $("suggestions").replaceChildren(...groups.map((group) => {
     const box = element("div", "", { class: "group" });
     const title = element("h3", group.title);
-    const kind = COLOURS[group.by] ? group.by : "reader";
-    title.prepend(element("span", "", { class: `swatch ${kind}` }));
+    title.prepend(element("span", "", { class: `swatch ${group.kind}` }));
     box.append(title);
     const left = open(group).length;
     const words = { present: "present", absent: "absent", unsure: "unsure", null: "no call" }[group.verdict];
