@@ -1,7 +1,6 @@
 """The pages in a real browser: drawing, correcting, undoing, touch, a killed server."""
 
 import json
-import time
 from contextlib import closing
 
 import numpy as np
@@ -281,8 +280,8 @@ def test_what_another_film_could_not_save_is_saved_later(browser, serve, tmp_pat
 
 
 @pytest.fixture
-def slow_undo(browser, serve, tmp_path):
-    """A page on film 2 with two boxes, whose undo and redo take a second."""
+def held_undo(browser, serve, tmp_path):
+    """A page on film 2 with two boxes, whose undos and redos are held up until it goes on."""
     data = write_data(tmp_path / "data", films=4)
     desk = Desk(browser, serve(data.folder, "--readers", "anna"), "anna")
     desk.open(2)
@@ -292,22 +291,33 @@ def slow_undo(browser, serve, tmp_path):
         desk.saved()
     desk.press("v")
 
-    def late(route):
-        if json.loads(route.request.post_data)["kind"] != "edit":
-            time.sleep(1)
-        route.continue_()
+    held = []
 
-    desk.tab.route("**/changes", late)
+    def hold(route):
+        if json.loads(route.request.post_data)["kind"] == "edit" or None in held:
+            route.continue_()
+        else:
+            held.append(route)
+
+    def go_on():
+        assert held
+        for route in held:
+            route.continue_()
+        held.append(None)
+
+    desk.tab.route("**/changes", hold)
+    desk.go_on = go_on
     yield desk
     desk.close()
 
 
-def test_keys_pressed_while_an_undo_is_under_way_are_done_after_it(slow_undo, tmp_path):
+def test_keys_pressed_while_an_undo_is_under_way_are_done_after_it(held_undo, tmp_path):
     # undo the second box, undo the first, bring it back, delete it, and judge the next finding
-    slow_undo.press("z", "z", "y", "q", "Delete", "j", "1", "b", "Space")
-    assert "to be done after it" in slow_undo.tab.locator("#saving").text_content()
-    slow_undo.press(*["ArrowRight"] * 6, *["ArrowDown"] * 6, "Space")
-    slow_undo.saved()
+    held_undo.press("z", "z", "y", "q", "Delete", "j", "1", "b", "Space")
+    assert "to be done after it" in held_undo.tab.locator("#saving").text_content()
+    held_undo.press(*["ArrowRight"] * 6, *["ArrowDown"] * 6, "Space")
+    held_undo.go_on()
+    held_undo.saved()
     words, changes = said_of(tmp_path / "review", 1, "Mass")
     assert words.regions == ()
     said = [(one.action, one.finding) for one in changes]
@@ -324,12 +334,13 @@ def test_keys_pressed_while_an_undo_is_under_way_are_done_after_it(slow_undo, tm
     assert [type(one.shape).__name__ for one in words.regions] == ["Box"]
 
 
-def test_a_click_while_an_undo_is_under_way_does_not_bring_back_what_is_undone(slow_undo, tmp_path):
-    slow_undo.press("z")
-    slow_undo.tab.locator("input[value=unsure]").click()
-    slow_undo.tab.fill("#comment", "small")
-    slow_undo.tab.locator("#comment").blur()
-    slow_undo.saved()
+def test_a_click_while_an_undo_is_under_way_does_not_bring_back_what_is_undone(held_undo, tmp_path):
+    held_undo.press("z")
+    held_undo.tab.locator("input[value=unsure]").click()
+    held_undo.tab.fill("#comment", "small")
+    held_undo.tab.locator("#comment").blur()
+    held_undo.go_on()
+    held_undo.saved()
     words, changes = said_of(tmp_path / "review", 1, "Mass")
     assert [one.action for one in changes] == ["edit", "edit", "undo", "edit", "edit"]
     assert words.verdict == "unsure"
@@ -337,17 +348,18 @@ def test_a_click_while_an_undo_is_under_way_does_not_bring_back_what_is_undone(s
     assert len(words.regions) == 1
 
 
-def test_what_waits_for_an_undo_that_is_refused_is_dropped_and_said(slow_undo, tmp_path):
+def test_what_waits_for_an_undo_that_is_refused_is_dropped_and_said(held_undo, tmp_path):
     with closing(Ledger(tmp_path / "review" / "review.db")) as ledger:
         state = ledger.state(1, "anna")
         said = {"Nodule": Assessment("absent")}
         ledger.edit(1, "anna", said, version=state.version, key="other tab")
-    slow_undo.press("z", "1", "3")
-    slow_undo.tab.wait_for_selector("#message.error:not([hidden])")
-    told = slow_undo.tab.locator("#message").text_content()
+    held_undo.press("z", "1", "3")
+    held_undo.go_on()
+    held_undo.tab.wait_for_selector("#message.error:not([hidden])")
+    told = held_undo.tab.locator("#message").text_content()
     assert "another tab" in told
     assert "What you did after it was dropped." in told
-    slow_undo.saved()
+    held_undo.saved()
     words, changes = said_of(tmp_path / "review", 1, "Mass")
     assert len(words.regions) == 2
     assert len(changes) == 3
@@ -365,12 +377,12 @@ def test_what_a_model_suggests_is_shown_accepted_corrected_and_hidden(
     desk = Desk(browser, serve(data.folder), "anna")
     desk.open(2)
     shown = desk.tab.locator("#suggestions .group", has_text="Model")
-    assert "1 of 1 regions open" in shown.text_content()
+    assert "1 of 1 region open" in shown.text_content()
     assert f"{desk.base}/films/2/maps/0.png" in desk.asked
     assert shown.locator(".swatch.run").count() == 1
     desk.press("a")
     desk.saved()
-    assert "0 of 1 regions open" in shown.text_content()
+    assert "0 of 1 region open" in shown.text_content()
     words, changes = said_of(tmp_path / "review", 1, "Mass")
     (region,) = words.regions
     assert region.origin == "accepted"
