@@ -348,6 +348,22 @@ def test_a_click_while_an_undo_is_under_way_does_not_bring_back_what_is_undone(h
     assert len(words.regions) == 1
 
 
+def test_an_undo_in_the_middle_of_a_drag_ends_the_drag(held_undo, tmp_path):
+    held_undo.press("q", "q")
+    held_undo.tab.mouse.move(*held_undo.place(80, 50))
+    held_undo.tab.mouse.down()
+    held_undo.tab.mouse.move(*held_undo.place(70, 60), steps=3)
+    held_undo.press("z")
+    held_undo.go_on()
+    held_undo.saved()
+    held_undo.tab.mouse.move(*held_undo.place(60, 70), steps=3)
+    held_undo.tab.mouse.up()
+    held_undo.saved()
+    words, changes = said_of(tmp_path / "review", 1, "Mass")
+    assert [one.action for one in changes] == ["edit", "edit", "undo"]
+    assert len(words.regions) == 1
+
+
 def test_what_waits_for_an_undo_that_is_refused_is_dropped_and_said(held_undo, tmp_path):
     with closing(Ledger(tmp_path / "review" / "review.db")) as ledger:
         state = ledger.state(1, "anna")

@@ -11,10 +11,11 @@ import { setHidden, showMap } from "/static/review-painting.js";
 import "/static/review-panel.js";
 import { change, load, outbox, soon, turn, turns } from "/static/review-saving.js";
 import { $, chosenShape, findingButtons, names, render, say, state, stopDrawing } from "/static/review-state.js";
-import { closePolygon, setTool } from "/static/review-tools.js";
+import { closePolygon, selectTool, setTool } from "/static/review-tools.js";
 
 /* What is still being moved by keys is a change of its own, and the last one. */
 function undo(kind) {
+  if (selectTool.drag) selectTool.cancel(); // what is dragged may be gone after it
   settle();
   turn(kind);
 }
