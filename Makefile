@@ -35,6 +35,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/metrics.py
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/inference.py
+	$(BIN)/python benchmarks/review_pages.py
 
 faults: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults

@@ -978,12 +978,13 @@ def review_write(
     """Write DATA anew with the labels and regions of the review, for `train` to take up."""
     require_web()
     from dwarf_cxr.review.command import write_review
+    from dwarf_cxr.review.words import count
 
     done = write_review(review, out, reader)
     typer.echo(
-        f"{out}: {done.films} films assessed: {done.present} findings present, {done.absent} "
-        f"absent, {done.unsure} unsure, {done.undecided} undecided; {done.regions} regions, "
-        f"{done.changed_labels} labels changed"
+        f"{out}: {count(done.films, 'film')} assessed: {count(done.present, 'finding')} present, "
+        f"{done.absent} absent, {done.unsure} unsure, {done.undecided} undecided; "
+        f"{count(done.regions, 'region')}, {count(done.changed_labels, 'label')} changed"
     )
     typer.echo(f"next: dwarf train METHOD --data {out} --out RUN")
 
@@ -996,12 +997,15 @@ def review_export(
         RegionFormat, typer.Option("--format", help="Of the file.")
     ] = RegionFormat.COCO,
     reader: ReaderOption = None,
+    images: Annotated[
+        bool, typer.Option("--images", help="Write the films too, into OUT-images beside it.")
+    ] = False,
 ) -> None:
     """Write regions and labels for other programs."""
     require_web()
     from dwarf_cxr.review.command import export
 
-    typer.echo(f"{out}: {export(review, form.value, out, reader)} regions")
+    typer.echo("\n".join(export(review, form.value, out, reader, with_images=images)))
 
 
 @review_app.command("import")

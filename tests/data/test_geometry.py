@@ -14,6 +14,7 @@ from dwarf_cxr.data.geometry import (
     encode_mask,
     fault_of,
     is_inside,
+    overlap_pixels,
     rasterise,
     scale,
 )
@@ -233,3 +234,26 @@ def test_a_polygon_far_outside_takes_no_memory():
     assert fault_of(huge) == "polygon has no area"
     covered = coverage([Region("Mass", polygon((0, 0), (4e9, 0), (0, 4e9)))], (9, 7), 3)
     np.testing.assert_allclose(covered, np.ones((3, 3)))
+
+
+def test_shared_pixels_are_those_of_two_pictures():
+    rng = np.random.default_rng()
+    frame = (57, 41)
+    for _ in range(50):
+        drawn = []
+        for _ in range(rng.integers(0, 5)):
+            kind = rng.integers(3)
+            if kind == 0:
+                x, y = rng.uniform(-10, 60), rng.uniform(-10, 50)
+                drawn.append(box(x, y, x + rng.uniform(0.1, 30), y + rng.uniform(0.1, 30)))
+            elif kind == 1:
+                drawn.append(Polygon(rng.uniform(-5, 60, (rng.integers(3, 9), 2))))
+            else:
+                pixels = np.zeros(frame[::-1], bool)
+                pixels[tuple(rng.integers(0, 40, 2))] = True
+                pixels[rng.integers(5, 30) :, 7:20] = rng.random() < 0.5
+                drawn.append(encode_mask(pixels))
+        cut = rng.integers(0, len(drawn) + 1)
+        one, other = (rasterise(its, frame) for its in (drawn[:cut], drawn[cut:]))
+        expected = int((one & other).sum()), int((one | other).sum())
+        assert overlap_pixels(drawn[:cut], drawn[cut:], frame) == expected

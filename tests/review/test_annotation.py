@@ -170,7 +170,7 @@ def test_json_that_is_no_assessment_is_refused(content, words):
 
 def test_absent_with_a_region_is_refused():
     drawn = MarkedRegion(Box(1.0, 1.0, 9.0, 9.0))
-    with pytest.raises(DataError, match="absent, but 1 regions"):
+    with pytest.raises(DataError, match="absent, but it has 1 marked region"):
         checked_assessment(Assessment("absent", (drawn,)), FRAME, "here")
     refused = MarkedRegion(Box(1.0, 1.0, 9.0, 9.0), "rejected", Suggested("run", 0))
     assert checked_assessment(Assessment("absent", (refused,)), FRAME, "here")[1] == ()

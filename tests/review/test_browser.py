@@ -1,12 +1,6 @@
 """The pages in a real browser: drawing, correcting, undoing, touch, a killed server."""
 
-import os
-import re
-import signal
-import socket
-import subprocess
-import sys
-import time
+import json
 from contextlib import closing
 
 import numpy as np
@@ -15,106 +9,16 @@ import yaml
 
 from dwarf_cxr.data.geometry import rasterise
 from dwarf_cxr.data.store import PreparedData
-from dwarf_cxr.review.folder import open_review
+from dwarf_cxr.review.annotation import Assessment
+from dwarf_cxr.review.folder import begin, open_review
 from dwarf_cxr.review.ledger import Ledger
+from dwarf_cxr.web.links import Links, Visitor
 from tests import tiny
-from tests.review.made import HEIGHT, SECRET_NAME, WIDTH, write_data
+from tests.review.desk import Desk
+from tests.review.made import FINDINGS, HEIGHT, SECRET_NAME, WIDTH, box, write_data
+from tests.review.told import Told, use
 
 pytestmark = pytest.mark.browser
-
-
-class Server:
-    """`dwarf review serve` in a process of its own, which can be killed and started again."""
-
-    def __init__(self, data, review, *options):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.command = [sys.executable, "-m", "dwarf_cxr.cli", "review", "serve", str(data)]
-        self.command += ["--review", str(review), "--port", str(self.port), *options]
-        self.log = review.with_name(f"{review.name}.log")
-        self.start()
-
-    def start(self):
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=os.environ)
-        for _ in range(600):
-            said = self.log.read_text()
-            self.links = dict(re.findall(r"(?:reader|adjudicator) (\w+): (http\S+)", said))
-            with socket.socket() as knock:
-                if "stop with" in said and knock.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            assert self.process.poll() is None, said
-            time.sleep(0.1)
-        raise AssertionError(self.log.read_text())
-
-    def kill(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-
-
-@pytest.fixture
-def serve(tmp_path):
-    servers = []
-
-    def start(data, *options):
-        servers.append(Server(data, tmp_path / "review", *options))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.kill()
-
-
-class Desk:
-    """A reader at a page."""
-
-    def __init__(self, browser, server, reader, **options):
-        context = {"viewport": {"width": 1280, "height": 800}, **options}
-        self.context = browser.new_context(**context)
-        self.tab = self.context.new_page()
-        self.said, self.asked = [], []
-        self.tab.on("pageerror", lambda error: self.said.append(str(error)))
-        self.tab.on("request", lambda request: self.asked.append(request.url))
-        self.tab.goto(server.links[reader])
-
-    def open(self, number):
-        self.tab.goto(self.tab.url.split("/films")[0].rstrip("/") + f"/films/{number}")
-        self.ready()
-
-    def ready(self):
-        self.tab.wait_for_selector("main[data-ready=yes]")
-        self.saved()
-
-    def saved(self):
-        self.tab.wait_for_selector("#saving[data-state=saved]")
-
-    def place(self, x, y):
-        """Where a pixel of the film is on the page."""
-        box = self.tab.locator("#film").bounding_box()
-        scale = min(box["width"] / WIDTH, box["height"] / HEIGHT)
-        return (
-            box["x"] + box["width"] / 2 + (x - WIDTH / 2) * scale,
-            box["y"] + box["height"] / 2 + (y - HEIGHT / 2) * scale,
-        )
-
-    def tap(self, x, y):
-        self.tab.mouse.click(*self.place(x, y))
-
-    def drag(self, *points):
-        self.tab.mouse.move(*self.place(*points[0]))
-        self.tab.mouse.down()
-        for point in points[1:]:
-            self.tab.mouse.move(*self.place(*point), steps=4)
-        self.tab.mouse.up()
-
-    def press(self, *keys):
-        for key in keys:
-            self.tab.keyboard.press(key)
-
-    def close(self):
-        self.context.close()
-        assert self.said == []
 
 
 def said_of(review_folder, film, finding, reader="anna"):
@@ -159,8 +63,6 @@ def test_a_polygon_drawn_corrected_undone_redone_and_trained_on(browser, serve, 
     assert iou(words.shapes, [polygon(*corners)]) > 0.97
     assert iou(words.shapes, [polygon(*moved)]) < 0.9
     desk.press("y")
-    desk.saved()  # keys do nothing while a redo is under way
-    assert desk.tab.locator("#redo").is_disabled()
     desk.press("j", "2", "j", "2")  # the other findings are absent
     desk.saved()
     words, changes = said_of(tmp_path / "review", 0, "Mass")
@@ -178,7 +80,7 @@ def test_a_polygon_drawn_corrected_undone_redone_and_trained_on(browser, serve, 
     new = tmp_path / "new"
     done = CliRunner().invoke(app, ["review", "write", str(tmp_path / "review"), "--out", str(new)])
     assert done.exit_code == 0, done.output
-    assert "1 regions" in done.output
+    assert "1 region," in done.output
     vit, bert = tiny.write_vit(tmp_path / "vit"), tiny.write_bert(tmp_path / "bert")
     settings = [
         f"model.image_encoder={vit}",
@@ -377,6 +279,145 @@ def test_what_another_film_could_not_save_is_saved_later(browser, serve, tmp_pat
     desk.close()
 
 
+@pytest.fixture
+def held_undo(browser, serve, tmp_path):
+    """A page on film 2 with two boxes, whose undos and redos are held up until it goes on."""
+    data = write_data(tmp_path / "data", films=4)
+    desk = Desk(browser, serve(data.folder, "--readers", "anna"), "anna")
+    desk.open(2)
+    desk.press("b")
+    for corner in (10, 50):
+        desk.drag((corner, 10), (corner + 30, 50))
+        desk.saved()
+    desk.press("v")
+
+    held = []
+
+    def hold(route):
+        if json.loads(route.request.post_data)["kind"] == "edit" or None in held:
+            route.continue_()
+        else:
+            held.append(route)
+
+    def go_on():
+        assert held
+        for route in held:
+            route.continue_()
+        held.append(None)
+
+    desk.tab.route("**/changes", hold)
+    desk.go_on = go_on
+    yield desk
+    desk.close()
+
+
+def test_keys_pressed_while_an_undo_is_under_way_are_done_after_it(held_undo, tmp_path):
+    # undo the second box, undo the first, bring it back, delete it, and judge the next finding
+    held_undo.press("z", "z", "y", "q", "Delete", "j", "1", "b", "Space")
+    assert "to be done after it" in held_undo.tab.locator("#saving").text_content()
+    held_undo.press(*["ArrowRight"] * 6, *["ArrowDown"] * 6, "Space")
+    held_undo.go_on()
+    held_undo.saved()
+    words, changes = said_of(tmp_path / "review", 1, "Mass")
+    assert words.regions == ()
+    said = [(one.action, one.finding) for one in changes]
+    assert said[:2] == [("edit", "Mass")] * 2
+    assert said[2:] == [
+        ("undo", "Mass"),
+        ("undo", "Mass"),
+        ("redo", "Mass"),
+        ("edit", "Mass"),
+        ("edit", "Effusion"),
+        ("edit", "Effusion"),
+    ]
+    words, _ = said_of(tmp_path / "review", 1, "Effusion")
+    assert [type(one.shape).__name__ for one in words.regions] == ["Box"]
+
+
+def test_a_click_while_an_undo_is_under_way_does_not_bring_back_what_is_undone(held_undo, tmp_path):
+    held_undo.press("z")
+    held_undo.tab.locator("input[value=unsure]").click()
+    held_undo.tab.fill("#comment", "small")
+    held_undo.tab.locator("#comment").blur()
+    held_undo.go_on()
+    held_undo.saved()
+    words, changes = said_of(tmp_path / "review", 1, "Mass")
+    assert [one.action for one in changes] == ["edit", "edit", "undo", "edit", "edit"]
+    assert words.verdict == "unsure"
+    assert words.comment == "small"
+    assert len(words.regions) == 1
+
+
+def test_an_undo_in_the_middle_of_a_drag_ends_the_drag(held_undo, tmp_path):
+    held_undo.press("q", "q")
+    held_undo.tab.mouse.move(*held_undo.place(80, 50))
+    held_undo.tab.mouse.down()
+    held_undo.tab.mouse.move(*held_undo.place(70, 60), steps=3)
+    held_undo.press("z")
+    held_undo.go_on()
+    held_undo.saved()
+    held_undo.tab.mouse.move(*held_undo.place(60, 70), steps=3)
+    held_undo.tab.mouse.up()
+    held_undo.saved()
+    words, changes = said_of(tmp_path / "review", 1, "Mass")
+    assert [one.action for one in changes] == ["edit", "edit", "undo"]
+    assert len(words.regions) == 1
+
+
+def test_what_waits_for_an_undo_that_is_refused_is_dropped_and_said(held_undo, tmp_path):
+    with closing(Ledger(tmp_path / "review" / "review.db")) as ledger:
+        state = ledger.state(1, "anna")
+        said = {"Nodule": Assessment("absent")}
+        ledger.edit(1, "anna", said, version=state.version, key="other tab")
+    held_undo.press("z", "1", "3")
+    held_undo.go_on()
+    held_undo.tab.wait_for_selector("#message.error:not([hidden])")
+    told = held_undo.tab.locator("#message").text_content()
+    assert "another tab" in told
+    assert "What you did after it was dropped." in told
+    held_undo.saved()
+    words, changes = said_of(tmp_path / "review", 1, "Mass")
+    assert len(words.regions) == 2
+    assert len(changes) == 3
+
+
+def test_what_a_model_suggests_is_shown_accepted_corrected_and_hidden(
+    browser, serve, tmp_path, monkeypatch
+):
+    data = write_data(tmp_path / "data", films=4)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "model.safetensors").write_bytes(b"weights")
+    use(monkeypatch, Told(FINDINGS, 32))
+    begin(tmp_path / "review", data.folder, run=run, readers=["anna"], order="data")
+    desk = Desk(browser, serve(data.folder), "anna")
+    desk.open(2)
+    shown = desk.tab.locator("#suggestions .group", has_text="Model")
+    assert "1 of 1 region open" in shown.text_content()
+    assert f"{desk.base}/films/2/maps/0.png" in desk.asked
+    assert shown.locator(".swatch.run").count() == 1
+    desk.press("a")
+    desk.saved()
+    assert "0 of 1 region open" in shown.text_content()
+    words, changes = said_of(tmp_path / "review", 1, "Mass")
+    (region,) = words.regions
+    assert region.origin == "accepted"
+    assert region.suggested.by.startswith("run-")
+    assert iou([region.shape], [box(WIDTH / 3, HEIGHT / 6, WIDTH * 2 / 3, HEIGHT / 2)]) > 0.7
+    assert changes[-1].suggestions_shown
+    desk.press("q", "t", "ArrowLeft", "ArrowLeft")
+    desk.tab.wait_for_timeout(600)
+    desk.saved()
+    words, _ = said_of(tmp_path / "review", 1, "Mass")
+    assert [one.origin for one in words.regions] == ["corrected"]
+    desk.press("h", "3")
+    desk.saved()
+    assert desk.tab.locator("#suggestions").text_content() == "Suggestions are hidden."
+    _, changes = said_of(tmp_path / "review", 1, "Mass")
+    assert not changes[-1].suggestions_shown
+    desk.close()
+
+
 def test_two_tabs_do_not_overwrite_each_other(browser, serve, tmp_path):
     data = write_data(tmp_path / "data", films=4)
     desk = Desk(browser, serve(data.folder, "--readers", "anna"), "anna")
@@ -392,6 +433,74 @@ def test_two_tabs_do_not_overwrite_each_other(browser, serve, tmp_path):
     assert other.locator("input[value=present]").is_checked()
     _, changes = said_of(tmp_path / "review", 0, "Mass")
     assert [one.verdict for one in changes] == ["present"]
+    desk.close()
+
+
+def test_another_review_at_the_same_address_gets_nothing_of_this_one(browser, serve, tmp_path):
+    data = write_data(tmp_path / "data", films=4)
+    server = serve(data.folder, "--readers", "anna")
+    desk = Desk(browser, server, "anna")
+    desk.open(1)
+    server.kill()
+    desk.press("3")
+    desk.tab.wait_for_selector("#saving[data-state=unsaved]")
+    kept = desk.tab.evaluate("JSON.stringify(localStorage)")
+    assert "unsure" in kept
+    # the first review moves away, another one of the same reader is served in its place
+    (tmp_path / "review").rename(tmp_path / "first")
+    server.start()
+    desk.tab.goto(server.base + Links.of(server.folder).path(Visitor("reader", "anna")))
+    desk.open(1)
+    desk.tab.wait_for_timeout(500)
+    words, changes = said_of(tmp_path / "review", 0, "Mass")
+    assert words is None
+    assert changes == []
+    assert "unsure" in desk.tab.evaluate("JSON.stringify(localStorage)")
+    # back again, nothing is lost
+    server.kill()
+    (tmp_path / "review").rename(tmp_path / "second")
+    (tmp_path / "first").rename(tmp_path / "review")
+    server.start()
+    desk.tab.goto(server.base + Links.of(server.folder).path(Visitor("reader", "anna")))
+    until(desk, "!Object.keys(localStorage).some((name) => name.startsWith('dwarf-review/'))")
+    words, changes = said_of(tmp_path / "review", 0, "Mass")
+    assert words.verdict == "unsure"
+    assert len(changes) == 1
+    desk.close()
+
+
+def until(desk, condition):
+    for _ in range(100):
+        if desk.tab.evaluate(condition):
+            return
+        desk.tab.wait_for_timeout(100)
+    raise AssertionError(condition)
+
+
+def test_two_tabs_without_a_server_keep_what_both_hold(browser, serve, tmp_path):
+    data = write_data(tmp_path / "data", films=4)
+    server = serve(data.folder, "--readers", "anna")
+    desk = Desk(browser, server, "anna")
+    desk.open(1)
+    other = desk.context.new_page()
+    other.goto(desk.tab.url)
+    other.wait_for_selector("#saving[data-state=saved]")
+    server.kill()
+    desk.press("1")
+    other.keyboard.press("j")
+    other.keyboard.press("2")
+    for tab in (desk.tab, other):
+        tab.wait_for_selector("#saving[data-state=unsaved]")
+    other.close()
+    desk.tab.close()
+    server.start()
+    desk.tab = desk.context.new_page()
+    desk.tab.goto(server.base)
+    # one is saved; the other goes back to the same state and is refused, and that is said
+    desk.tab.wait_for_selector("#unsaved:not([hidden])")
+    until(desk, "document.querySelector('#unsaved').textContent.includes('another tab')")
+    _, changes = said_of(tmp_path / "review", 0, "Mass")
+    assert len(changes) == 1
     desk.close()
 
 

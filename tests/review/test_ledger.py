@@ -43,12 +43,12 @@ def test_findings_that_were_changed_together_are_undone_together(ledger):
     state = ledger.edit(
         1, "anna", {"Effusion": ABSENT, "Nodule": ABSENT}, version=state.version, key="b"
     )
-    assert ledger.verdicts("anna") == {1: 3}
+    assert ledger.verdicts("anna", ("Mass", "Effusion", "Nodule")) == {1: 3}
     state = ledger.undo(1, "anna", version=state.version, key="c")
-    assert ledger.verdicts("anna") == {1: 1}
+    assert ledger.verdicts("anna", ("Mass", "Effusion", "Nodule")) == {1: 1}
     assert words(state, "Nodule") == assessment_to_json(NOTHING)
     state = ledger.redo(1, "anna", version=state.version, key="d")
-    assert ledger.verdicts("anna") == {1: 3}
+    assert ledger.verdicts("anna", ("Mass", "Effusion", "Nodule")) == {1: 3}
 
 
 def test_a_change_sent_twice_is_done_once(ledger):

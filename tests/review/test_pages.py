@@ -282,3 +282,33 @@ def test_eight_readers_at_once(review, ledger):
     rows = list(ledger.changes())
     assert len(rows) == 40
     assert {json.loads(row.after)["comment"] for row in rows} == set("01234")
+
+
+def test_only_findings_of_the_review_count(data, tmp_path):
+    """With fewer findings than before, what was said of the others makes no film done."""
+    nothing = {"verdict": "absent", "regions": [], "comment": ""}
+    for findings, expected in ((None, "0 of 6 done"), (["Mass", "Effusion"], "0 of 6 done")):
+        begun = begin(
+            tmp_path / "narrow",
+            data.folder,
+            readers=["anna", "ben"],
+            adjudicator="carla",
+            findings=findings,
+        )
+        links = Links.of(begun.folder)
+        with closing(Ledger(begun.database)) as ledger:
+            guard = application(begun, ledger, links)
+            clients = {}
+            for visitor in (ANNA, BEN, CARLA, OWNER):
+                client = TestClient(guard, "http://localhost")
+                client.get(links.path(visitor))
+                client.headers["X-CSRF-Token"] = links.form_token(visitor)
+                clients[visitor.name] = client
+            if findings is None:
+                save(clients["anna"], 1, "a", f0=nothing, f2=nothing)
+                save(clients["ben"], 1, "b", f2=drawn(BOX))
+                assert "Film 1" in clients["carla"].get("/").text
+            assert expected in clients["anna"].get("/").text
+    # the third is not asked for what cannot be answered any more
+    assert "agree on everything" in clients["carla"].get("/").text
+    assert "0 findings of films need" in clients["owner"].get("/").text

@@ -1,18 +1,20 @@
-import dataclasses
+from contextlib import closing
 
 import cv2
 import numpy as np
 import pytest
+from starlette.testclient import TestClient
 
 from dwarf_cxr.data.geometry import rasterise
 from dwarf_cxr.data.store import PreparedData
-from dwarf_cxr.detection.detections import Detections
 from dwarf_cxr.errors import ConfigError
-from dwarf_cxr.models.outputs import Outputs
-from dwarf_cxr.review import suggestions
+from dwarf_cxr.review.folder import begin
+from dwarf_cxr.review.ledger import Ledger
+from dwarf_cxr.review.pages import application
 from dwarf_cxr.review.suggestions import open_suggestions, outlines, suggest
+from dwarf_cxr.web.links import Links, Visitor
 from tests.review.made import FINDINGS, HEIGHT, SECRET_NAME, WIDTH, write_data
-from tests.tiny import card_for
+from tests.review.told import Boxed, Told, use
 
 
 @pytest.mark.parametrize("frame", [(300, 420), (190, 90)])
@@ -50,41 +52,6 @@ def test_specks_are_left_out_and_the_largest_comes_first():
     assert large.points.mean() > small.points.mean()
 
 
-class Told:
-    """A model that is asked once per film; its answers are numbers of the film."""
-
-    def __init__(self, findings, size):
-        self.findings = findings
-        self.image_size = size
-        self.asked = 0
-        self.card = dataclasses.replace(card_for(self), map_thresholds=dict.fromkeys(findings, 0.5))
-        self.origin = None
-
-    query_context = "isolated"
-    map_domain = "unit"
-
-    def predict(self, pixels, findings=None):
-        assert pixels.shape[1:] == (self.image_size, self.image_size)
-        self.asked += len(pixels)
-        mean = pixels.reshape(len(pixels), -1).mean(axis=1) / 255
-        scores = mean[:, None] / (1 + np.arange(len(findings)))
-        maps = np.zeros((len(pixels), len(findings), 6, 6), np.float32)
-        maps[:, 0, 1:3, 2:4] = 1
-        return Outputs(scores, maps, {})
-
-
-class Boxed(Told):
-    """Also has boxes of its own: of the first of the findings asked for two, of the second one."""
-
-    def predict(self, pixels, findings=None):
-        found = Detections(
-            np.array([[16, 16, 32, 32], [1, 1, 2, 2], [0, 0, 16, 32]], np.float32),
-            np.array([0.6, 0.4, 0.9], np.float32),
-            np.array([0, 0, 1]),
-        )
-        return super().predict(pixels, findings)._replace(detections=(found,) * len(pixels))
-
-
 @pytest.fixture
 def data(tmp_path):
     return write_data(tmp_path / "data", films=7)
@@ -96,11 +63,6 @@ def run(tmp_path):
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"weights")
     return folder
-
-
-def use(monkeypatch, model):
-    monkeypatch.setattr("dwarf_cxr.models.checkpoint.load_model", lambda folder: model)
-    monkeypatch.setattr(suggestions, "PART", 3)
 
 
 def test_suggestions_are_computed_once_and_resumed(data, run, tmp_path, monkeypatch):
@@ -152,3 +114,43 @@ def test_a_model_of_other_findings_is_refused(data, run, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="Hernia"):
         suggest(tmp_path / "review", run, data, FINDINGS)
     assert PreparedData.open(data.folder).fingerprint == data.fingerprint
+
+
+def test_an_order_that_was_asked_for_stays_when_the_run_is_named_again(
+    data, run, tmp_path, monkeypatch
+):
+    use(monkeypatch, Told(FINDINGS, 32))
+    names = tmp_path / "mine.txt"
+    names.write_text(f"{data.image_ids[4]}\n{data.image_ids[2]}\n")
+    folder = tmp_path / "review"
+    assert begin(folder, data.folder).settings.order == "data"
+    assert begin(folder, data.folder, run=run).settings.order == "uncertainty"
+    assert (
+        begin(folder, data.folder, run=run, order="disagreement").settings.order == "disagreement"
+    )
+    assert begin(folder, data.folder, run=run).settings.order == "disagreement"
+    begin(folder, data.folder, order=str(names))
+    names.unlink()
+    settings = begin(folder, data.folder, run=run).settings
+    assert settings.order == str(names)
+    assert settings.films == (4, 2)
+    begin(folder, data.folder, order="data")
+    assert begin(folder, data.folder, run=run).settings.order == "data"
+
+
+def test_an_answer_to_one_model_is_none_to_another(data, run, tmp_path, monkeypatch):
+    use(monkeypatch, Told(FINDINGS, 32))
+
+    def suggested():
+        review = begin(tmp_path / "review", data.folder, run=run, readers=["anna"])
+        with closing(Ledger(review.database)) as ledger:
+            links = Links.of(review.folder)
+            client = TestClient(application(review, ledger, links), "http://localhost")
+            client.get(links.path(Visitor("reader", "anna")))
+            groups = client.get("/films/2/state").json()["suggestions"][0]
+        return next(group["by"] for group in groups if group["kind"] == "run")
+
+    first = suggested()
+    assert suggested() == first
+    (run / "model.safetensors").write_bytes(b"others")
+    assert suggested() != first

@@ -17,10 +17,11 @@ def free_port() -> int:
 
 
 class Server:
-    """`dwarf study serve`."""
+    """`dwarf` with `words`, which serve the folder; by default as a study."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *words: str) -> None:
         self.folder = folder
+        self.words = words or ("study", "serve", str(folder))
         self.port = free_port()
         self.process: subprocess.Popen | None = None
 
@@ -29,7 +30,7 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "dwarf_cxr.cli", "study", "serve", str(self.folder)]
+        command = [sys.executable, "-m", "dwarf_cxr.cli", *self.words]
         self.process = subprocess.Popen(
             [*command, "--port", str(self.port)],
             stdout=subprocess.DEVNULL,

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from dwarf_cxr.errors import DataError
-from dwarf_cxr.web.store import backup, open_database, reading, writing
+from dwarf_cxr.web.store import backup, open_database, open_to_read, reading, writing
 
 
 def first(connection):
@@ -182,3 +182,27 @@ def test_backup_while_a_writer_is_at_work(engine, tmp_path):
         backup(tmp_path / "a.db", out)
     with pytest.raises(DataError, match="no such database"):
         backup(tmp_path / "none.db", tmp_path / "b.db")
+
+
+def test_opened_to_read_it_cannot_be_written(engine, tmp_path):
+    for is_served in (True, False):
+        if not is_served:
+            engine.dispose()
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        opened = open_to_read(tmp_path / "a.db", [first, second])
+        assert count(opened, "reader") == 1
+        with pytest.raises(OperationalError, match="readonly"), writing(opened) as session:
+            session.execute(text("DELETE FROM reader"))
+        opened.dispose()
+        after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        assert set(after) == set(before)
+        assert after["a.db"] == before["a.db"]
+
+
+def test_opened_to_read_it_must_be_of_this_version(engine, tmp_path):
+    for migrations, remedy in (([first], "newer program"), ([first, second, first], "serve")):
+        with pytest.raises(DataError, match=remedy):
+            open_to_read(tmp_path / "a.db", migrations)
+    with pytest.raises(DataError, match="no such database"):
+        open_to_read(tmp_path / "b.db", [first])
+    assert not (tmp_path / "b.db").exists()

@@ -160,6 +160,25 @@ def rasterise(shapes: Sequence[Shape], frame: Frame) -> Bool[np.ndarray, "height
     return _paint(shapes, frame, (0, 0, *frame))
 
 
+def overlap_pixels(one: Sequence[Shape], other: Sequence[Shape], frame: Frame) -> tuple[int, int]:
+    """How many pixels of `frame` two unions of shapes share, and how many either has.
+
+    As of two `rasterise`d pictures, but only the part where there are shapes is looked at.
+
+    Raises:
+        DataError: a mask's size is not that of `frame`.
+    """
+    shapes = [*one, *other]
+    if not shapes:
+        return 0, 0
+    left, top, right, bottom = _pixel_bounds(shapes, frame)
+    if left >= right or top >= bottom:
+        return 0, 0
+    first, second = (_paint(its, frame, (left, top, right, bottom)) for its in (one, other))
+    both, either = np.count_nonzero(first & second), np.count_nonzero(first | second)
+    return int(both), int(either)
+
+
 def coverage(
     regions: Sequence[Region], frame: Frame, size: int
 ) -> Float32[np.ndarray, "{size} {size}"]:

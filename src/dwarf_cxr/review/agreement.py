@@ -7,7 +7,7 @@ from typing import get_args
 
 import numpy as np
 
-from dwarf_cxr.data.geometry import Frame, rasterise
+from dwarf_cxr.data.geometry import Frame, overlap_pixels
 from dwarf_cxr.data.records import Shape
 from dwarf_cxr.evaluation.kappa import cohen_kappa
 from dwarf_cxr.review.annotation import NOTHING, Assessment, MarkedRegion, Verdict
@@ -18,11 +18,8 @@ AGREEING_IOU = 0.5
 
 def overlap(one: Sequence[Shape], other: Sequence[Shape], frame: Frame) -> float | None:
     """The IoU of two unions of shapes, in pixels of the film; None when both are empty."""
-    if not one and not other:
-        return None
-    first, second = rasterise(one, frame), rasterise(other, frame)
-    either = int((first | second).sum())
-    return None if either == 0 else int((first & second).sum()) / either
+    both, either = overlap_pixels(one, other, frame)
+    return None if either == 0 else both / either
 
 
 def verdict_kappa(pairs: Sequence[tuple[Verdict, Verdict]]) -> float | None:

@@ -25,6 +25,7 @@ from dwarf_cxr.data.geometry import (
 )
 from dwarf_cxr.data.records import Box, Mask, Polygon, Shape
 from dwarf_cxr.errors import DataError
+from dwarf_cxr.review.words import count
 
 Verdict = Literal["present", "absent", "unsure"]
 Origin = Literal["drawn", "accepted", "corrected", "rejected"]
@@ -42,7 +43,8 @@ class Suggested:
     """Which suggestion a region goes back to."""
 
     by: str
-    """`run`, `data`, or for the adjudicator one of the readers, by number."""
+    """`data`, `run-` and the start of its weights' SHA-256, or `reader-` and a number, which are
+    suggestions to the adjudicator."""
     number: int
     """Its place among the regions that are suggested so."""
 
@@ -99,8 +101,8 @@ def checked_assessment(
         )
     if assessment.verdict == "absent" and assessment.counting:
         raise DataError(
-            f"{where}: absent, but {len(assessment.counting)} regions are marked; delete them or "
-            "call the finding present"
+            f"{where}: absent, but it has {count(len(assessment.counting), 'marked region')}; "
+            "delete what is marked or call the finding present"
         )
     regions: list[MarkedRegion] = []
     notes: list[str] = []

@@ -2,14 +2,17 @@
 
 Beside COCO's own fields an image has `image_id` and `labels` (finding to 1 or 0), an annotation
 has `kind`, `annotator`, `origin` and `shape` (box, polygon or mask). A box also has its corners as
-a polygon, since COCO's tools make masks of segmentations alone. There are no patient ids.
+a polygon, since COCO's tools make masks of segmentations alone. There are no patient ids but those
+that a data set itself has put into the names of its images.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from dwarf_cxr import __version__
 from dwarf_cxr.data.coco import shape_to_coco, shapes_from_coco
 from dwarf_cxr.data.geometry import Frame, scale
 from dwarf_cxr.data.images import image_stem
@@ -27,24 +30,38 @@ from dwarf_cxr.review.annotation import (
     checked_assessment,
 )
 from dwarf_cxr.review.folder import Review
+from dwarf_cxr.review.image_names import film_file_name, original_file_name, original_folder
 from dwarf_cxr.review.ledger import Ledger
 
 _LABEL: Mapping[Verdict | None, int] = {"present": 1, "absent": 0}
 
 
-def export_coco(review: Review, decided: Mapping[tuple[int, Finding], Decision], out: Path) -> int:
-    """Write the assessed films of a review; how many regions that is."""
+def export_coco(
+    review: Review,
+    decided: Mapping[tuple[int, Finding], Decision],
+    out: Path,
+    *,
+    images: str | None = None,
+) -> int:
+    """Write the assessed films of a review; how many regions that is.
+
+    Args:
+        images: the folder of films that were written, named by `film_file_name`; without it films
+            go by their originals' names.
+    """
     data, findings = review.data, review.settings.findings
     category = {finding: number for number, finding in enumerate(findings, start=1)}
-    images: list[dict[str, Any]] = []
+    films: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number, film in enumerate(sorted({film for film, _ in decided}), start=1):
         width, height = review.frame(film)
         its = {name: decided[film, name] for name in findings if (film, name) in decided}
-        images.append(
+        films.append(
             {
                 "id": number,
-                "file_name": Path(data.sources[film]).name,
+                "file_name": original_file_name(review, film)
+                if images is None
+                else film_file_name(film),
                 "width": width,
                 "height": height,
                 "image_id": data.image_ids[film],
@@ -54,7 +71,8 @@ def export_coco(review: Review, decided: Mapping[tuple[int, Finding], Decision],
             }
         )
         for finding, decision in its.items():
-            for annotator, region in decision.regions:
+            # without a label of its own an annotation would say present
+            for annotator, region in decision.regions if decision.verdict == "present" else ():
                 annotations.append(
                     {
                         "id": len(annotations) + 1,
@@ -69,13 +87,24 @@ def export_coco(review: Review, decided: Mapping[tuple[int, Finding], Decision],
     write_json(
         out,
         {
-            "info": {"description": f"{data.name}, reviewed"},
-            "images": images,
+            "info": _info(review, images),
+            "images": films,
             "annotations": annotations,
             "categories": [{"id": one, "name": name} for name, one in category.items()],
         },
     )
     return len(annotations)
+
+
+def _info(review: Review, images: str | None) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    where = f"as they were in {original_folder(review).name}" if images is None else f"in {images}"
+    return {
+        "description": f"{review.data.name}, reviewed with dwarf-cxr; films {where}",
+        "version": __version__,
+        "year": now.year,
+        "date_created": now.isoformat(timespec="seconds"),
+    }
 
 
 def _fields(shape: Shape) -> dict[str, Any]:
@@ -110,7 +139,7 @@ def import_coco(review: Review, ledger: Ledger, file: Path, reader: str) -> Impo
     document = read_json(file)
     faults: list[str] = []
     notes: list[str] = []
-    cases = _read(document, review, file, faults)
+    cases = _read(document, review, file, faults, notes)
     checked: dict[int, dict[Finding, Assessment]] = {}
     for (film, finding), assessment in cases.items():
         where = f"{file}, image {review.data.image_ids[film]!r}, {finding}"
@@ -123,26 +152,14 @@ def import_coco(review: Review, ledger: Ledger, file: Path, reader: str) -> Impo
         checked.setdefault(film, {})[finding] = one
     if faults:
         raise DataError("\n".join(faults))
-    films = findings = regions = 0
-    for film, edits in checked.items():
-        state = ledger.state(film, reader)
-        kept = {name: state.assessments.get(name, NOTHING) for name in edits}
-        # what an import says nothing about, the comment, stays
-        edits = {
-            name: Assessment(one.verdict, one.regions, kept[name].comment)
-            for name, one in edits.items()
-        }
-        key = f"import-{state.version}-{film}"
-        after = ledger.edit(film, reader, edits, version=state.version, key=key, action="import")
-        if after.version != state.version:
-            films += 1
-            findings += len(edits)
-            regions += sum(len(one.regions) for one in edits.values())
-    return Imported(films, findings, regions, tuple(notes))
+    done = ledger.enter(reader, checked)
+    changed = [assessment for its in done.values() for assessment in its.values()]
+    regions = sum(len(one.regions) for one in changed)
+    return Imported(len(done), len(changed), regions, tuple(notes))
 
 
 def _read(
-    document: Any, review: Review, file: Path, faults: list[str]
+    document: Any, review: Review, file: Path, faults: list[str], notes: list[str]
 ) -> dict[tuple[int, Finding], Assessment]:
     parts: dict[str, list[dict[str, Any]]] = {}
     for name in ("images", "annotations", "categories"):
@@ -152,6 +169,11 @@ def _read(
         parts[name] = part
     findings = review.settings.findings
     finding_of: dict[Any, Finding] = {}
+    for name in ("images", "categories"):
+        ids = [entry.get("id") for entry in parts[name]]
+        if not all(type(one) in (int, str) for one in ids) or len(set(ids)) < len(ids):
+            raise DataError(f"{file}: {name} need an id each, a number or a text, and none twice")
+    unknown: set[str] = set()
     for category in parts["categories"]:
         name = _finding_name(category.get("name", ""), findings)
         if name in findings:
@@ -165,9 +187,22 @@ def _read(
             continue
         for written, label in labels.items():
             name = _finding_name(written, findings)
-            if name in findings and label in (0, 1):
+            if label is None or label != label:  # NaN
+                continue
+            if name not in findings:
+                unknown.add(str(written))
+            elif type(label) in (int, float) and label in (0, 1):
                 verdict: Verdict = "present" if label else "absent"
                 cases[film, name] = Assessment(verdict)
+            else:
+                faults.append(
+                    f"{file}, image {review.data.image_ids[film]!r}: label {label!r} of {name}; it "
+                    "can be 1 or 0, or be left out"
+                )
+    if unknown:
+        notes.append(
+            f"not findings of the review, their labels are left out: {listed(sorted(unknown))}"
+        )
     for position, entry in enumerate(parts["annotations"]):
         where = f"{file}, annotation {entry.get('id', f'at position {position}')!r}"
         film, finding = (
@@ -230,6 +265,9 @@ def _films(
             faults.append(
                 f"{file}, image {named[0]!r}: width and height {frame} must be whole and positive"
             )
+            continue
+        if found[0] in frame_of:
+            faults.append(f"{file}, image {named[0]!r}: given twice; keep one of them")
             continue
         film_of[_hashable(image.get("id"))] = found[0]
         frame_of[found[0]] = (int(image["width"]), int(image["height"]))

@@ -5,11 +5,11 @@ from contextlib import closing
 from pathlib import Path
 
 from dwarf_cxr.errors import ConfigError
+from dwarf_cxr.files import atomic_folder, write_bytes
 from dwarf_cxr.progress import shown_progress
 from dwarf_cxr.review.coco_files import export_coco, import_coco
 from dwarf_cxr.review.folder import (
     DATABASE_FILE,
-    Review,
     add_readers,
     begin,
     check_names,
@@ -17,9 +17,12 @@ from dwarf_cxr.review.folder import (
     open_review,
     read_settings,
 )
+from dwarf_cxr.review.image_names import film_file_name, original_folder
 from dwarf_cxr.review.label_studio import export_label_studio
 from dwarf_cxr.review.ledger import Ledger
+from dwarf_cxr.review.pictures import film_png
 from dwarf_cxr.review.progress import agreement, progress
+from dwarf_cxr.review.words import count
 from dwarf_cxr.review.writing import Written, decisions, write
 
 Say = Callable[[str], None]
@@ -59,8 +62,8 @@ def serve_review(
     links = Links.of(opened.folder)
     settings = opened.settings
     say(
-        f"{opened.folder}: {len(settings.films)} films, order: {settings.order}, "
-        f"{len(settings.findings)} findings"
+        f"{opened.folder}: {count(len(settings.films), 'film')}, order: {settings.order}, "
+        f"{count(len(settings.findings), 'finding')}"
     )
     base = address(host, port, names)
     everyone = [*settings.readers, *([settings.adjudicator] if settings.adjudicator else [])]
@@ -118,42 +121,61 @@ def back_up(folder: Path, out: Path) -> Path:
 def write_review(folder: Path, out: Path, reader: str | None) -> Written:
     """Write the review's data anew; see `writing.write`."""
     review = open_review(folder)
-    with closing(_ledger(review)) as ledger:
+    with closing(Ledger(review.database, to_read=True)) as ledger:
         return write(review, ledger, out, reader=reader)
 
 
-def export(folder: Path, form: str, out: Path, reader: str | None) -> int:
-    """Write what was assessed for other programs; how many regions that is."""
+def export(
+    folder: Path, form: str, out: Path, reader: str | None, *, with_images: bool
+) -> list[str]:
+    """Write what was assessed for other programs; what to tell the user."""
     review = open_review(folder)
-    with closing(_ledger(review)) as ledger:
+    with closing(Ledger(review.database, to_read=True)) as ledger:
         decided = decisions(review, ledger, reader)
-        if not decided:
-            raise ConfigError(f"{folder}: nothing has been assessed yet")
-        write_it = export_coco if form == "coco" else export_label_studio
-        return write_it(review, decided, out)
+    if not decided:
+        raise ConfigError(f"{folder}: nothing has been assessed yet")
+    write_it = export_coco if form == "coco" else export_label_studio
+    if out.resolve().is_relative_to(review.data.folder.resolve()):
+        raise ConfigError(f"{out}: lies in {review.data.folder}, which stays as it is")
+    images, interface = out.with_name(f"{out.stem}-images"), out.with_suffix(".xml")
+    for path in (out, *([images] if with_images else []), *([interface] if form != "coco" else [])):
+        if path.exists():
+            raise ConfigError(f"{path}: exists; remove it or choose another name for --out")
+    films = sorted({film for film, _ in decided})
+    if with_images:
+        with atomic_folder(images) as fresh:
+            for film in films:
+                write_bytes(fresh / film_file_name(film), film_png(review, film))
+            regions = write_it(review, decided, out, images=images.name)
+        where = f"the films are in {images}"
+    else:
+        regions = write_it(review, decided, out)
+        where = f"the films are only named, as files under {original_folder(review)}"
+        where += "; --images writes them"
+    return [f"{out}: {count(regions, 'region')} in {count(len(films), 'film')}", where]
 
 
 def import_regions(folder: Path, file: Path, reader: str) -> list[str]:
     """Enter a COCO file as the words of a reader; what to tell the user."""
     check_names([reader])
     review = open_review(folder)
-    with closing(_ledger(review)) as ledger:
+    with closing(Ledger(review.database)) as ledger:
         done = import_coco(review, ledger, file, reader)
     if reader != review.settings.adjudicator:
         add_readers(folder, [reader])
     return [
         *done.notes,
-        f"{done.films} films, {done.findings} findings and {done.regions} regions entered as the "
-        f"words of {reader}",
+        f"{count(done.films, 'film')}, {count(done.findings, 'finding')} and "
+        f"{count(done.regions, 'region')} entered as the words of {reader}",
     ]
 
 
 def status(folder: Path) -> list[str]:
     """How far the readers are, and how well they agree."""
     review = open_review(folder)
-    with closing(_ledger(review)) as ledger:
+    with closing(Ledger(review.database, to_read=True)) as ledger:
         lines = [
-            f"{one.reader}: {one.done} of {one.films} films done, {one.begun} begun"
+            f"{one.reader}: {one.done} of {count(one.films, 'film')} done, {one.begun} begun"
             + (" (adjudicator)" if one.reader == review.settings.adjudicator else "")
             for one in progress(review, ledger)
         ]
@@ -168,7 +190,3 @@ def status(folder: Path) -> list[str]:
             f"{iou}"
         )
     return lines
-
-
-def _ledger(review: Review) -> Ledger:
-    return Ledger(review.database)

@@ -116,11 +116,7 @@ def begin(
             suggestions = suggest(folder, run, data, wanted, report=report)
         elif run_folder is not None:
             suggestions = open_suggestions(folder, data)
-        if earlier is not None and order is None and run is None:
-            order_name, films = earlier.order, earlier.films
-        else:
-            order_name = order or (UNCERTAINTY if suggestions is not None else "data")
-            films = order_of(order_name, data, suggestions)
+        order_name, films = _ordered(earlier, order, run is not None, data, suggestions)
         settings = Settings(
             data=str(data.folder.resolve()),
             data_fingerprint=data.fingerprint,
@@ -154,6 +150,23 @@ def open_review(folder: Path) -> Review:
     return Review(folder, settings, data, open_suggestions(folder, data))
 
 
+def _ordered(
+    earlier: Settings | None,
+    order: str | None,
+    is_run_given: bool,
+    data: PreparedData,
+    suggestions: Suggestions | None,
+) -> tuple[str, tuple[int, ...]]:
+    """The name of the order and the films in it; without `order` what it was, if it was any."""
+    if order is None and earlier is not None:
+        if not is_run_given or earlier.order not in ("data", UNCERTAINTY, DISAGREEMENT):
+            return earlier.order, earlier.films
+        # with the first run there is an order by it, which is the default
+        order = UNCERTAINTY if earlier.run is None else earlier.order
+    order = order or (UNCERTAINTY if suggestions is not None else "data")
+    return order, order_of(order, data, suggestions)
+
+
 def order_of(order: str, data: PreparedData, suggestions: Suggestions | None) -> tuple[int, ...]:
     """The films in the order asked for.
 
@@ -183,6 +196,7 @@ def add_readers(folder: Path, names: Sequence[str]) -> None:
         ConfigError: a name is not usable.
     """
     check_names(names)
+    read_settings(folder)  # a folder that is none stays as it is
     with exclusive(folder):
         settings = read_settings(folder)
         known = (*settings.readers, settings.adjudicator)

@@ -1,7 +1,7 @@
 """A review out to Label Studio: tasks in its JSON, and the labelling interface that they need.
 
 Formats: https://labelstud.io/guide/export (JSON), https://labelstud.io/tags (one result each of
-`rectanglelabels`, `polygonlabels`, `brushlabels`, `choices`); not tried with Label Studio itself.
+`rectanglelabels`, `polygonlabels`, `brushlabels`, `choices`), as label-studio-sdk 2.1.2 reads them.
 Places are percent of the image's sides. A brush mask is packed as Label Studio's own run lengths of
 the RGBA picture, bit by bit (`label_studio_sdk.converter.brush`, after thi.ng/rle-pack).
 """
@@ -9,6 +9,7 @@ the RGBA picture, bit by bit (`label_studio_sdk.converter.brush`, after thi.ng/r
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
@@ -19,21 +20,32 @@ from dwarf_cxr.data.records import Box, Finding, Polygon, Shape
 from dwarf_cxr.files import write_json, write_text
 from dwarf_cxr.review.agreement import Decision
 from dwarf_cxr.review.folder import Review
+from dwarf_cxr.review.image_names import film_file_name, original_file_name
 
 WORD_BITS = 8
 RUN_BITS = (3, 4, 8, 16)
 """How many bits a run's length may take; a run names which."""
 OPAQUE = 255
 IMAGE = "image"
+LOCAL_FILES = "/data/local-files/?d="
+"""Where Label Studio serves files under LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT."""
 
 
 def export_label_studio(
-    review: Review, decided: Mapping[tuple[int, Finding], Decision], out: Path
+    review: Review,
+    decided: Mapping[tuple[int, Finding], Decision],
+    out: Path,
+    *,
+    images: str | None = None,
 ) -> int:
     """Write the assessed films as tasks, and beside them the interface; how many regions that is.
 
-    The interface is `out` with the ending .xml; the tasks' images are file names, to be completed
-    by where Label Studio finds them.
+    The interface is `out` with the ending .xml.
+
+    Args:
+        images: the folder beside `out` of films that were written, named by `film_file_name`:
+            tasks then find them where Label Studio serves local files from the folder of `out`.
+            Without it films go by their originals' names, to be completed.
     """
     tasks: list[dict[str, Any]] = []
     regions = 0
@@ -61,15 +73,17 @@ def export_label_studio(
             {
                 "id": len(tasks) + 1,
                 "data": {
-                    IMAGE: Path(review.data.sources[film]).name,
+                    IMAGE: original_file_name(review, film)
+                    if images is None
+                    else LOCAL_FILES + quote(f"{images}/{film_file_name(film)}"),
                     "image_id": review.data.image_ids[film],
                 },
                 "annotations": [{"id": len(tasks) + 1, "was_cancelled": False, "result": numbered}],
                 "predictions": [],
             }
         )
-    write_json(out, tasks)
     write_text(out.with_suffix(".xml"), interface(review.settings.findings))
+    write_json(out, tasks)
     return regions
 
 

@@ -11,11 +11,11 @@ answer to the first was lost, it is done once.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, bindparam, text
 from sqlmodel import Field, Session, SQLModel, col, select
 
 from dwarf_cxr.errors import DwarfError
@@ -26,7 +26,7 @@ from dwarf_cxr.review.annotation import (
     assessment_to_json,
 )
 from dwarf_cxr.review.history import Action, Reach, reach
-from dwarf_cxr.web.store import Migration, open_database, reading, writing
+from dwarf_cxr.web.store import Migration, open_database, open_to_read, reading, writing
 
 
 class StaleError(DwarfError):
@@ -89,8 +89,9 @@ class FilmState:
 class Ledger:
     """The readers' words of one review."""
 
-    def __init__(self, path: Path) -> None:
-        self._engine = open_database(path, MIGRATIONS)
+    def __init__(self, path: Path, *, to_read: bool = False) -> None:
+        """Open the ledger, made where there is none; `to_read` one that is there, unchanged."""
+        self._engine = (open_to_read if to_read else open_database)(path, MIGRATIONS)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -109,7 +110,6 @@ class Ledger:
         *,
         version: int,
         key: str,
-        action: Action = "edit",
         suggestions_shown: bool | None = None,
     ) -> FilmState:
         """Replace the assessments of some findings, in one step; unchanged ones leave no row.
@@ -121,13 +121,39 @@ class Ledger:
             before = _begin(session, film, reader, version, key)
             if before is None:
                 return _state(session, film, reader)
-            changed = {
-                finding: (before.assessments.get(finding, NOTHING), after)
-                for finding, after in edits.items()
-                if _text(before.assessments.get(finding, NOTHING)) != _text(after)
-            }
-            _add(session, film, reader, changed, key, action, None, suggestions_shown)
+            changed = _changed(before, edits)
+            _add(session, film, reader, changed, key, "edit", None, suggestions_shown)
             return _state(session, film, reader)
+
+    def enter(
+        self, reader: str, edits: Mapping[int, Mapping[str, Assessment]]
+    ) -> dict[int, dict[str, Assessment]]:
+        """Take over a reader's words on many films from elsewhere: all of them or none.
+
+        A film is a step. Comments of before stay where there is none now. What changed is returned;
+        a film without a change has no step.
+        """
+        done: dict[int, dict[str, Assessment]] = {}
+        with writing(self._engine) as session:
+            for film, its in edits.items():
+                before = _state(session, film, reader)
+                changed = _changed(
+                    before,
+                    {
+                        finding: after
+                        if after.comment
+                        else replace(
+                            after, comment=before.assessments.get(finding, NOTHING).comment
+                        )
+                        for finding, after in its.items()
+                    },
+                )
+                _add(
+                    session, film, reader, changed, f"import-{before.version}", "import", None, None
+                )
+                if changed:
+                    done[film] = {finding: after for finding, (_, after) in changed.items()}
+        return done
 
     def undo(self, film: int, reader: str, *, version: int, key: str) -> FilmState:
         """Take the reader's last step on the film back; without one nothing happens.
@@ -186,16 +212,31 @@ class Ledger:
                 found.setdefault((number, finding), {})[reader] = _assessment(after)
         return found
 
-    def verdicts(self, reader: str) -> dict[int, int]:
-        """How many findings of each film the reader has given a verdict on."""
+    def news(self, last: int) -> tuple[int, list[tuple[tuple[int, str], str, Assessment]]]:
+        """The number of the last row, and film, finding, reader and newest words since `last`."""
+        newest = "SELECT max(id) FROM change WHERE id > :last GROUP BY reader, film, finding"
+        with reading(self._engine) as session:
+            rows = session.connection().execute(
+                text(
+                    f"SELECT id, film, finding, reader, after FROM change WHERE id IN ({newest}) "
+                    "ORDER BY film, id"
+                ),
+                {"last": last},
+            )
+            found = rows.all()
+        news = [((row.film, row.finding), row.reader, _assessment(row.after)) for row in found]
+        return max((row.id for row in found), default=last), news
+
+    def verdicts(self, reader: str, findings: Sequence[str]) -> dict[int, int]:
+        """How many of `findings` the reader has given a verdict on, by film."""
         with reading(self._engine) as session:
             rows = session.connection().execute(
                 text(
                     "SELECT film, count(*) FROM change WHERE id IN (SELECT max(id) FROM change "
                     "WHERE reader = :reader GROUP BY film, finding) AND verdict IS NOT NULL "
-                    "GROUP BY film"
-                ),
-                {"reader": reader},
+                    "AND finding IN :findings GROUP BY film"
+                ).bindparams(bindparam("findings", expanding=True)),
+                {"reader": reader, "findings": list(findings)},
             )
             return {row[0]: row[1] for row in rows}
 
@@ -229,6 +270,17 @@ def _begin(session: Session, film: int, reader: str, version: int, key: str) -> 
             "was overwritten: the newer state is shown now, and your last change was not saved."
         )
     return state
+
+
+def _changed(
+    before: FilmState, edits: Mapping[str, Assessment]
+) -> dict[str, tuple[Assessment, Assessment]]:
+    """Before and after of the findings that the edits change."""
+    return {
+        finding: (before.assessments.get(finding, NOTHING), after)
+        for finding, after in edits.items()
+        if _text(before.assessments.get(finding, NOTHING)) != _text(after)
+    }
 
 
 def _state(session: Session, film: int, reader: str) -> FilmState:

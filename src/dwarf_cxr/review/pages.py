@@ -26,6 +26,7 @@ from dwarf_cxr.review.folder import Review, read_settings
 from dwarf_cxr.review.ledger import FilmState, Ledger, StaleError
 from dwarf_cxr.review.pictures import film_png, map_png
 from dwarf_cxr.review.progress import agreement, disputes, progress, readers_of
+from dwarf_cxr.review.standing import Standing
 from dwarf_cxr.web.application import Pages, build_application, visitor_of
 from dwarf_cxr.web.links import Links, Visitor
 from dwarf_cxr.web.security import LOCAL_HOSTS, Guard, Limits
@@ -51,6 +52,10 @@ def _router(review: Review, ledger: Ledger, links: Links) -> APIRouter:
     pages = Pages(links)
     desk = _Desk(review, ledger)
 
+    def store_of(reader: str) -> str:
+        """What the browser keeps unsaved changes under: other reviews may share the address."""
+        return f"{links.cookie}/{reader}"
+
     @router.get("/")
     def home(request: Request, page: int = 1) -> Response:
         visitor = request.state.visitor
@@ -58,7 +63,8 @@ def _router(review: Review, ledger: Ledger, links: Links) -> APIRouter:
             content = desk.overview(links)
             return pages.render(request, "review/overview.html.j2", content)
         reader = visitor_of(request, "reader").name
-        return pages.render(request, "review/queue.html.j2", desk.queue(reader, page))
+        content = {**desk.queue(reader, page), "store": store_of(reader)}
+        return pages.render(request, "review/queue.html.j2", content)
 
     @router.get("/next")
     def following(request: Request) -> Response:
@@ -69,7 +75,8 @@ def _router(review: Review, ledger: Ledger, links: Links) -> APIRouter:
     def film(request: Request, number: int) -> Response:
         reader = visitor_of(request, "reader").name
         index = desk.index(number)
-        return pages.render(request, "review/film.html.j2", desk.film(reader, index))
+        content = {**desk.film(reader, index), "store": store_of(reader)}
+        return pages.render(request, "review/film.html.j2", content)
 
     @router.get("/films/{number}/film.png")
     def picture(request: Request, number: int) -> Response:
@@ -109,6 +116,8 @@ class _Desk:
         self._ledger = ledger
         self._queued = frozenset(review.settings.films)
         self._findings = review.settings.findings
+        self._standing = Standing(review, ledger)
+        agreement(review, ledger, self._standing)  # before the first visitor waits for it
 
     def index(self, number: int) -> int:
         """The film with a number.
@@ -126,7 +135,7 @@ class _Desk:
     def _films(self, reader: str) -> tuple[int, ...]:
         """What the reader is to read, in order: of the adjudicator what others dispute."""
         if self._is_adjudicator(reader):
-            found = disputes(self._review, self._ledger)
+            found = disputes(self._review, self._ledger, self._standing)
             return tuple(film for film in found if film in self._queued)
         return self._review.settings.films
 
@@ -135,8 +144,8 @@ class _Desk:
         if not self._is_adjudicator(reader):
             whole = len(self._findings)
             films = self._review.settings.films
-            return films, self._ledger.verdicts(reader), dict.fromkeys(films, whole)
-        found = disputes(self._review, self._ledger)
+            return films, self._ledger.verdicts(reader, self._findings), dict.fromkeys(films, whole)
+        found = disputes(self._review, self._ledger, self._standing)
         films = tuple(film for film in found if film in self._queued)
         return (
             films,
@@ -245,6 +254,7 @@ class _Desk:
             return None
         return {
             "by": "data",
+            "kind": "data",
             "title": "Data",
             "verdict": None if label != label else ("present" if label else "absent"),
             "regions": [shape_to_json(region.shape) for region in regions],
@@ -258,7 +268,9 @@ class _Desk:
         cut = suggestions.threshold(finding)
         shapes = suggestions.regions(film, finding, self._review.frame(film))
         return {
-            "by": "run",
+            # an answer to one model's region says nothing of another model's
+            "by": f"run-{suggestions.about.sha256[:12]}",
+            "kind": "run",
             "title": "Model",
             "verdict": None if cut is None else ("present" if score >= cut else "absent"),
             "score": score,
@@ -326,12 +338,14 @@ class _Desk:
             "films": len(settings.films),
             "findings": settings.findings,
             "order": settings.order,
-            "progress": progress(review, self._ledger),
+            "progress": progress(review, self._ledger, self._standing),
             "adjudicator": settings.adjudicator,
             "links": [(name, links.path(Visitor("reader", name))) for name in names],
-            "agreement": agreement(review, self._ledger),
+            "agreement": agreement(review, self._ledger, self._standing),
             "disputes": sum(
-                not one.is_decided for its in disputes(review, self._ledger).values() for one in its
+                not one.is_decided
+                for its in disputes(review, self._ledger, self._standing).values()
+                for one in its
             ),
         }
 
@@ -339,6 +353,7 @@ class _Desk:
 def _reader_group(number: int, said: Assessment) -> dict[str, Any]:
     return {
         "by": f"reader-{number}",
+        "kind": "reader",
         "title": f"Reader {number}",
         "verdict": said.verdict,
         "comment": said.comment,

@@ -1,18 +1,18 @@
 """How far a review is, and how well its readers agree."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 
 import numpy as np
 
 from dwarf_cxr.data.records import Finding
-from dwarf_cxr.review.agreement import Difference, decide, difference, verdict_kappa
-from dwarf_cxr.review.annotation import NOTHING, Assessment
+from dwarf_cxr.review.agreement import Difference, decide, verdict_kappa
+from dwarf_cxr.review.annotation import NOTHING
 from dwarf_cxr.review.folder import Review
 from dwarf_cxr.review.ledger import Ledger
-
-Said = Mapping[tuple[int, Finding], Mapping[str, Assessment]]
+from dwarf_cxr.review.standing import Said, Standing, Words
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,9 @@ def readers_of(review: Review, ledger: Ledger) -> tuple[str, ...]:
     return tuple(name for name in names if name != third)
 
 
-def progress(review: Review, ledger: Ledger) -> tuple[ReaderProgress, ...]:
+def progress(
+    review: Review, ledger: Ledger, standing: Standing | None = None
+) -> tuple[ReaderProgress, ...]:
     """How far every reader is, the adjudicator last."""
     told = [
         _progress_of(reader, review.settings.films, review, ledger)
@@ -70,7 +72,7 @@ def progress(review: Review, ledger: Ledger) -> tuple[ReaderProgress, ...]:
     ]
     third = review.settings.adjudicator
     if third is not None:
-        open_cases = disputes(review, ledger)
+        open_cases = disputes(review, ledger, standing)
         decided = [all(one.is_decided for one in its) for its in open_cases.values()]
         some = [any(one.is_decided for one in its) for its in open_cases.values()]
         told.append(ReaderProgress(third, sum(decided), sum(some) - sum(decided), len(open_cases)))
@@ -80,7 +82,7 @@ def progress(review: Review, ledger: Ledger) -> tuple[ReaderProgress, ...]:
 def _progress_of(
     reader: str, films: Sequence[int], review: Review, ledger: Ledger
 ) -> ReaderProgress:
-    verdicts = ledger.verdicts(reader)
+    verdicts = ledger.verdicts(reader, review.settings.findings)
     counts = np.array([verdicts.get(film, 0) for film in films], dtype=np.int64)
     whole = len(review.settings.findings)
     return ReaderProgress(
@@ -91,34 +93,44 @@ def _progress_of(
     )
 
 
-def disputes(review: Review, ledger: Ledger) -> dict[int, tuple[Dispute, ...]]:
+def disputes(
+    review: Review, ledger: Ledger, standing: Standing | None = None
+) -> dict[int, tuple[Dispute, ...]]:
     """What needs a third opinion, by film; the films with most of it first, then as queued."""
+    standing = Standing(review, ledger) if standing is None else standing
     readers, third = readers_of(review, ledger), review.settings.adjudicator
     found: dict[int, list[Dispute]] = {}
-    for (film, finding), said in ledger.said().items():
-        why = _widest(said, readers, review.frame(film))
-        if why is not None and why.matters:
-            decided = decide(said, readers, third)
-            is_decided = third is not None and decided is not None and decided.readers == (third,)
-            found.setdefault(film, []).append(Dispute(finding, why, is_decided))
+    for finding, said in standing.said().items():
+        work_out = partial(_disputes_on, standing, finding, said, readers, third)
+        for film, dispute in standing.once(("disputes", finding, readers, third), said, work_out):
+            found.setdefault(film, []).append(dispute)
     place = {film: number for number, film in enumerate(review.settings.films)}
     order = sorted(found, key=lambda film: (-len(found[film]), place.get(film, len(place)), film))
-    rank = {finding: number for number, finding in enumerate(review.settings.findings)}
-    return {
-        film: tuple(sorted(found[film], key=lambda one: rank.get(one.finding, len(rank))))
-        for film in order
-    }
+    return {film: tuple(found[film]) for film in order}
+
+
+def _disputes_on(
+    standing: Standing, finding: Finding, said: Said, readers: tuple[str, ...], third: str | None
+) -> list[tuple[int, Dispute]]:
+    found = []
+    for film, words in said.items():
+        why = _widest(standing, finding, film, words, readers)
+        if why is not None and why.matters:
+            decided = decide(words, readers, third)
+            is_decided = third is not None and decided is not None and decided.readers == (third,)
+            found.append((film, Dispute(finding, why, is_decided)))
+    return found
 
 
 def _widest(
-    said: Mapping[str, Assessment], readers: Sequence[str], frame: tuple[int, int]
+    standing: Standing, finding: Finding, film: int, words: Words, readers: Sequence[str]
 ) -> Difference | None:
     """The difference of the two readers who are furthest apart."""
-    given = [said[name] for name in readers if name in said]
+    given = [name for name in readers if name in words]
     all_of_them = [
         why
         for one, other in combinations(given, 2)
-        if (why := difference(one, other, frame)) is not None
+        if (why := standing.difference(finding, film, words, one, other)) is not None
     ]
     return min(
         all_of_them,
@@ -127,27 +139,31 @@ def _widest(
     )
 
 
-def agreement(review: Review, ledger: Ledger) -> tuple[FindingAgreement, ...]:
+def agreement(
+    review: Review, ledger: Ledger, standing: Standing | None = None
+) -> tuple[FindingAgreement, ...]:
     """How well every two readers agree on every finding that both have read."""
-    said, rows = ledger.said(), []
+    standing = Standing(review, ledger) if standing is None else standing
+    rows = []
     for pair in combinations(readers_of(review, ledger), 2):
-        for finding in review.settings.findings:
-            row = _agreement_on(finding, pair, said, review)
+        for finding, said in standing.said().items():
+            work_out = partial(_agreement_on, standing, finding, said, pair)
+            row = standing.once(("agreement", finding, pair), said, work_out)
             if row.films:
                 rows.append(row)
     return tuple(rows)
 
 
 def _agreement_on(
-    finding: Finding, pair: tuple[str, str], said: Said, review: Review
+    standing: Standing, finding: Finding, said: Said, pair: tuple[str, str]
 ) -> FindingAgreement:
     verdicts, overlaps = [], []
-    for (film, name), its in said.items():
-        one, other = (its.get(reader, NOTHING) for reader in pair)
-        if name != finding or one.verdict is None or other.verdict is None:
+    for film, words in said.items():
+        one, other = (words.get(reader, NOTHING) for reader in pair)
+        if one.verdict is None or other.verdict is None:
             continue
         verdicts.append((one.verdict, other.verdict))
-        how = difference(one, other, review.frame(film))
+        how = standing.difference(finding, film, words, *pair)
         if how is not None and how.iou is not None:
             overlaps.append(how.iou)
     return FindingAgreement(

@@ -27,6 +27,7 @@ from dwarf_cxr.review.agreement import Decision, decide
 from dwarf_cxr.review.annotation import MarkedRegion, Verdict
 from dwarf_cxr.review.folder import Review
 from dwarf_cxr.review.ledger import Ledger
+from dwarf_cxr.review.words import count
 
 LABEL: Mapping[Verdict | None, str] = {"present": "1", "absent": "0", "unsure": "", None: ""}
 Case = tuple[int, Finding]
@@ -146,10 +147,10 @@ def _keeps_old(decision: Decision) -> bool:
 def _note(written: Written, reader: str | None) -> str:
     whose = "by all readers" if reader is None else f"by {reader}"
     return (
-        f"reviewed {whose}: {written.films} films, {written.present} findings present, "
-        f"{written.absent} absent, {written.unsure} unsure, {written.undecided} undecided (unsure "
-        f"and undecided count as never assessed); {written.regions} regions, "
-        f"{written.changed_labels} labels changed"
+        f"reviewed {whose}: {count(written.films, 'film')}, {count(written.present, 'finding')} "
+        f"present, {written.absent} absent, {written.unsure} unsure, {written.undecided} undecided "
+        f"(unsure and undecided count as never assessed); {count(written.regions, 'region')}, "
+        f"{count(written.changed_labels, 'label')} changed"
     )
 
 

@@ -12,7 +12,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
+from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
 from dwarf_cxr.errors import DataError
@@ -67,6 +68,34 @@ def open_database(path: Path, migrations: Sequence[Migration]) -> Engine:
     return engine
 
 
+def open_to_read(path: Path, migrations: Sequence[Migration]) -> Engine:
+    """Open a database of the newest version without changing a byte of it or beside it.
+
+    Raises:
+        DataError: there is none, it is not a database, or one of another version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such database; it is begun by serving the pages")
+    engine = create_engine("sqlite://", creator=lambda: _only_reading(path), poolclass=NullPool)
+    event.listen(engine, "connect", _separate)
+    event.listen(engine, "begin", _begin)
+    try:
+        with reading(engine) as session:
+            version = session.connection().exec_driver_sql("PRAGMA user_version").scalar_one()
+    except SQLAlchemyError as fault:
+        engine.dispose()
+        raise DataError(f"{path}: not a usable database ({fault}); restore a backup") from fault
+    if version != len(migrations):
+        engine.dispose()
+        remedy = "serve its pages once" if version < len(migrations) else "use a newer program"
+        raise DataError(
+            f"{path}: its tables are of version {version}, this program's of {len(migrations)}; "
+            f"{remedy}"
+        )
+    return engine
+
+
 @contextmanager
 def writing(engine: Engine) -> Iterator[Session]:
     """A transaction that may write: it waits for its turn, and is kept whole or not at all.
@@ -102,7 +131,7 @@ def backup(path: Path, out: Path) -> Path:
         raise DataError(f"{out}: exists; give the name of a new file")
     with atomic_path(out, private=True) as temporary:
         with (
-            closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as source,
+            closing(_only_reading(path)) as source,
             closing(sqlite3.connect(temporary)) as target,
         ):
             source.backup(target)
@@ -114,9 +143,29 @@ def backup(path: Path, out: Path) -> Path:
     return out
 
 
-def _prepare(connection: Any, _record: Any) -> None:
+def _only_reading(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write.
+
+    Even a reader makes the write-ahead log's files where there are none. Without a log nobody has
+    the database open, all of it is in the one file, and it can be read as one that nobody changes.
+    """
+    is_open = path.with_name(f"{path.name}-wal").exists()
+    how = "mode=ro" if is_open else "mode=ro&immutable=1"
+    return sqlite3.connect(
+        f"{path.resolve().as_uri()}?{how}",
+        uri=True,
+        timeout=BUSY_SECONDS,
+        check_same_thread=False,
+    )
+
+
+def _separate(connection: Any, _record: Any) -> None:
     # the driver would begin transactions by itself, and deferred ones
     connection.isolation_level = None
+
+
+def _prepare(connection: Any, record: Any) -> None:
+    _separate(connection, record)
     for pragma in (
         "journal_mode = WAL",
         "synchronous = FULL",

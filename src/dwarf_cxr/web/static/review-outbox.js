@@ -2,14 +2,16 @@
 
    Each has a key, so that one sent twice, because the answer to the first was lost, is done once;
    the box remembers the version that its first change goes back to. A lost connection, a killed
-   server, a closed tab: what is in the box is sent when a page of the review is open again. */
+   server, a closed tab: what is in the box is sent when a page of the review is open again. Every
+   page has a box of its own, so that two tabs at one film do not write over each other's, named
+   after the review and its reader: another review may be served at the same address later. */
 
 import { formToken } from "/static/page.js";
 
 const PREFIX = "dwarf-review";
 const SLOWEST = 8000; // milliseconds between two tries
 
-const nameOf = (reader, number) => `${PREFIX}/${reader}/${number}`;
+const startOf = (store) => `${PREFIX}/${store}/`;
 
 /* crypto.randomUUID is missing on pages of other hosts without TLS. */
 function freshKey() {
@@ -23,6 +25,14 @@ function boxOf(name) {
     return { version: 0, changes: [] };
   }
 }
+
+/* The names of the boxes of a store, or of one film in it. */
+function namesOf(store, number = null) {
+  const start = startOf(store) + (number === null ? "" : `${number}/`);
+  return Object.keys(localStorage).filter((name) => name.startsWith(start)).sort();
+}
+
+const numberOf = (store, name) => Number(name.slice(startOf(store).length).split("/")[0]);
 
 function keep(name, box) {
   if (box.changes.length) localStorage.setItem(name, JSON.stringify(box));
@@ -57,11 +67,15 @@ async function post(number, version, change) {
 
 export class Outbox {
   /* told: saved(state, notes, empty), waiting(words), refused(words, state or undefined) */
-  constructor(reader, number, told) {
-    this.name = nameOf(reader, number);
+  constructor(store, number, told) {
+    this.name = `${startOf(store)}${number}/${freshKey()}`;
     this.number = number;
     this.told = told;
-    this.box = boxOf(this.name);
+    // what a page of this film left behind; should its tab be open still, both send the same keys
+    const [left] = namesOf(store, number);
+    this.box = boxOf(left ?? this.name);
+    keep(this.name, this.box);
+    if (left) localStorage.removeItem(left);
     this.pause = 0;
     this.sending = false;
     addEventListener("online", () => this.hurry());
@@ -117,22 +131,16 @@ export class Outbox {
   }
 }
 
-function waitingFor(reader) {
-  const start = `${PREFIX}/${reader}/`;
-  return Object.keys(localStorage).filter((name) => name.startsWith(start))
-    .map((name) => Number(name.slice(start.length)));
+export function unsavedFilms(store) {
+  return [...new Set(namesOf(store).map((name) => numberOf(store, name)))].sort((a, b) => a - b);
 }
 
-export function unsavedFilms(reader) {
-  return waitingFor(reader).sort((a, b) => a - b);
-}
-
-/* Send what pages of other films left; sentences about what was refused. */
-export async function flushAll(reader, butNot) {
+/* Send what other pages left; sentences about what was refused. */
+export async function flushAll(store, butNot) {
   const wrong = [];
-  for (const number of waitingFor(reader)) {
-    if (number === butNot) continue;
-    const name = nameOf(reader, number);
+  for (const name of namesOf(store)) {
+    if (name === butNot) continue;
+    const number = numberOf(store, name);
     const box = boxOf(name);
     while (box.changes.length) {
       const answer = await post(number, box.version, box.changes[0]);

@@ -2,17 +2,17 @@
 
 import { flushAll, unsavedFilms } from "/static/review-outbox.js";
 
-const reader = document.querySelector("main").dataset.reader;
+const { store } = document.querySelector("main").dataset;
 const notice = document.getElementById("unsaved");
 
 function tell() {
-  const films = unsavedFilms(reader);
+  const films = unsavedFilms(store);
   notice.hidden = films.length === 0;
   notice.textContent = `Not saved yet, tried again and again: film ${films.join(", ")}.`;
 }
 
 async function flush() {
-  const wrong = await flushAll(reader, null);
+  const wrong = await flushAll(store, null);
   tell();
   if (wrong.length) {
     notice.hidden = false;
