@@ -143,16 +143,16 @@ class Step:
         return np.random.default_rng(self.number).permutation(FILMS)[: self.batch]
 
     def take(self) -> None:
-        """The training loop's step."""
+        """The training loop's step, with reading its batch, which the loop does beside it."""
         self.number += 1
+        chosen = self.chosen()
         take_step(
             self.fabric,
             self.loss,
             self.optimizer,
-            self.data,
-            self.targets,
+            load_batch(self.data, self.targets, chosen, self.asked),
             None,
-            self.chosen(),
+            chosen,
             self.asked,
             self.config,
             self.number,
@@ -173,7 +173,7 @@ class Step:
         torch.nn.utils.clip_grads_with_norm_(moving, 1.0, norm)
 
     def load(self) -> None:
-        """What the step waits for."""
+        """Reading a batch."""
         load_batch(self.data, self.targets, self.chosen(), self.asked)
 
     def encode(self) -> None:

@@ -9,7 +9,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.models.building import build_fresh
 from dwarf_cxr.models.vlm import VisionLanguageClassifier
 from dwarf_cxr.objectives.label_loss import positive_weights
+from dwarf_cxr.parallel import in_order
 from dwarf_cxr.training.augmentation import apply_changes, draw_changes
 from dwarf_cxr.training.loop import take_step
 from dwarf_cxr.training.losses import TrainingLoss
@@ -90,6 +91,7 @@ class Step:
             TrainingLoss(model, settings.objective, weights, self.fabric), self.optimizer
         )
         self.encoder = model.image_encoder
+        self.encoder_optimizer = torch.optim.AdamW(self.encoder.parameters(), lr=0, fused=True)
         if compiled:
             self.encoder.compile()
             if isinstance(model, VisionLanguageClassifier):
@@ -97,22 +99,29 @@ class Step:
         self.targets = RegionTargets.of(self.data, self.indices, settings.objective.map_size)
         self.findings = tuple(range(len(config.findings)))
         self.generator = np.random.default_rng(0)
+        self.batches = in_order(self.read, self.draws(), workers=1, ahead=1)
         self.number = 0
 
-    def draw(self) -> np.ndarray:
-        """Images of a step; with repetition, where the data has fewer."""
-        return self.generator.choice(self.indices, self.size, replace=True)
+    def draws(self) -> Iterator[np.ndarray]:
+        """Images of each step; with repetition, where the data has fewer."""
+        while True:
+            yield self.generator.choice(self.indices, self.size, replace=True)
+
+    def read(self, chosen: np.ndarray) -> tuple[np.ndarray, Batch]:
+        """As the training loop reads a batch, ahead of its step."""
+        batch = load_batch(self.data, self.targets, chosen, self.findings)
+        return chosen, batch.pinned() if self.fabric.device.type == "cuda" else batch
 
     def take(self) -> None:
         """The training loop's step."""
+        chosen, batch = next(self.batches)
         take_step(
             self.fabric,
             self.loss,
             self.optimizer,
-            self.data,
-            self.targets,
+            batch,
             None,
-            self.draw(),
+            chosen,
             self.findings,
             self.config,
             self.number,
@@ -120,8 +129,8 @@ class Step:
         self.number += 1
 
     def load(self) -> Batch:
-        """The step's batch, on the host."""
-        return load_batch(self.data, self.targets, self.draw(), self.findings)
+        """A batch, on the host; the training loop does so during the step before."""
+        return self.read(next(self.draws()))[1]
 
     def augment(self, batch: Batch) -> torch.Tensor:
         """The batch on the device, moved."""
@@ -130,17 +139,22 @@ class Step:
         )
         device = self.fabric.device
         images, _ = apply_changes(
-            in_unit_range(batch.pixels.to(device)),
-            in_unit_range(batch.shares.to(device)),
+            in_unit_range(batch.pixels.to(device, non_blocking=True)),
+            in_unit_range(batch.shares.to(device, non_blocking=True)),
             type(changes)(*(change.to(device) for change in changes)),
         )
         return images
 
     def encode(self, images: torch.Tensor) -> None:
-        """The image encoder alone, forwards and backwards."""
+        """The image encoder alone: forwards, backwards, its gradient limited, its weights moved."""
+        self.encoder_optimizer.zero_grad()
         with self.fabric.autocast():
             tokens = self.encoder(images)
         tokens.float().square().mean().backward()
+        moving = list(self.encoder.parameters())
+        norm = torch.nn.utils.get_total_norm([p.grad for p in moving if p.grad is not None])
+        torch.nn.utils.clip_grads_with_norm_(moving, 1.0, norm)
+        self.encoder_optimizer.step()
 
 
 def measure(step: Step, steps: int) -> dict[str, Any]:

@@ -38,6 +38,10 @@ class Batch(NamedTuple):
         """Share, in [0, 1], of each cell that the finding's regions cover."""
         return in_unit_range(self.shares)
 
+    def pinned(self) -> "Batch":
+        """In memory from which a GPU copies while the host goes on."""
+        return Batch(*(part.pin_memory() for part in self))
+
 
 def in_unit_range(values: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """8-bit values as numbers in [0, 1], on the device where they are."""

@@ -25,7 +25,7 @@ from dwarf_cxr.config import (
     prompted,
     save_config,
 )
-from dwarf_cxr.data.batches import RegionTargets, in_unit_range, load_batch
+from dwarf_cxr.data.batches import Batch, RegionTargets, in_unit_range, load_batch
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import ConfigError, DataError, TrainingError
 from dwarf_cxr.evaluation.calibration import fit_card
@@ -40,6 +40,7 @@ from dwarf_cxr.models.vlm import VisionLanguageClassifier
 from dwarf_cxr.objectives.combined import LossCounts, LossSums, combine, loss_counts
 from dwarf_cxr.objectives.contrastive import NO_TEXT
 from dwarf_cxr.objectives.label_loss import positive_weights
+from dwarf_cxr.parallel import in_order
 from dwarf_cxr.progress import Report
 from dwarf_cxr.training.augmentation import apply_changes, draw_changes
 from dwarf_cxr.training.captions import Captions
@@ -194,6 +195,10 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
     columns = HISTORY_COLUMNS + added_loss_columns(objective) + (ORACLE_COLUMNS if watcher else ())
     targets = RegionTargets.of(marked, train_indices, objective.map_size)
 
+    def load(wanted: tuple[np.ndarray, tuple[int, ...]]) -> Batch:
+        batch = load_batch(data, targets, *wanted)
+        return batch.pinned() if fabric.device.type == "cuda" else batch
+
     batches = math.ceil(len(train_indices) / settings.batch_size)
     shares = settings.devices * settings.accumulate
     if len(train_indices) // batches < shares:
@@ -215,16 +220,20 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
             order = np.random.default_rng([config.seed, progress.epoch]).permutation(train_indices)
             # parts of nearly equal size: a last batch of one image would only add noise
             parts = np.array_split(order, batches)
-            while progress.batch < batches:
-                findings = _findings_of(config, progress.step, batches)
-                chosen = parts[progress.batch]
+            first = progress.step - progress.batch
+            left = [
+                (parts[number], _findings_of(config, first + number, batches))
+                for number in range(progress.batch, batches)
+            ]
+            # the next batch is read while the device works on this one
+            loaded = in_order(load, left, workers=1, ahead=1)
+            for (chosen, findings), batch in zip(left, loaded, strict=True):
                 set_rates(optimizer, rate_factor(settings, progress.step, steps))
                 totals = take_step(
                     fabric,
                     loss,
                     optimizer,
-                    data,
-                    targets,
+                    batch,
                     captions,
                     chosen,
                     findings,
@@ -317,15 +326,14 @@ def take_step(
     fabric: Fabric,
     loss: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
-    data: PreparedData,
-    targets: RegionTargets,
+    batch: Batch,
     captions: Captions | None,
     chosen: np.ndarray,
     findings: tuple[int, ...],
     config: RunConfig,
     step: int,
 ) -> tuple[LossSums, LossCounts] | None:
-    """One optimiser step on this process's share of a batch.
+    """One optimiser step on this process's share of `batch`, of the images `chosen`.
 
     `loss` is a `TrainingLoss`. Its sums are divided by the counts of the whole batch, and DDP's
     averaging over processes is undone, so that the gradient is the one that a single process would
@@ -341,7 +349,6 @@ def take_step(
     torch.manual_seed(_seed(config.seed, 2 + fabric.global_rank, step))
 
     mine = _shares(len(chosen), fabric.world_size)[fabric.global_rank]
-    batch = load_batch(data, targets, chosen, findings)
     texts = captions.texts[chosen] if captions else torch.full((len(chosen),), NO_TEXT)
     counted = loss_counts(batch.labels, batch.supervised, texts != NO_TEXT)
     counts = LossCounts(*torch.stack(counted).to(fabric.device))
@@ -351,8 +358,8 @@ def take_step(
     for number, part in enumerate(parts):
         rows = slice(mine.start + part.start, mine.start + part.stop)
         images, regions = apply_changes(
-            in_unit_range(batch.pixels[rows].to(fabric.device)),
-            in_unit_range(batch.shares[rows].to(fabric.device)),
+            in_unit_range(batch.pixels[rows].to(fabric.device, non_blocking=True)),
+            in_unit_range(batch.shares[rows].to(fabric.device, non_blocking=True)),
             type(changes)(*(change.to(fabric.device) for change in changes.rows(rows))),
         )
         said = None
