@@ -6,6 +6,7 @@ device's peak, and what of the step is not the image encoder. Nothing is learned
 """
 
 import argparse
+import gc
 import json
 import statistics
 import time
@@ -59,12 +60,15 @@ def main() -> None:
         ],
     )
     found: list[dict[str, Any]] = []
+    step = None
     for size in map(int, given.batches.split(",")):
+        step = None
+        gc.collect()  # the one before would count as this one's memory
         step = Step(config, size, compiled=given.compile)
         row = measure(step, given.steps)
         found.append(row)
         print(line(row), flush=True)
-    if given.profile:
+    if given.profile and step is not None:
         print(kernels(step))
     if given.json is not None:
         given.json.write_text(json.dumps(found, indent=1))

@@ -479,7 +479,8 @@ def train(
             resume=resume,
             report=report,
         )
-    if os.environ.get("LOCAL_RANK", "0") == "0":  # each of several devices has its own process
+    # each of several devices has its own process; only torchrun's know their number among all
+    if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0":
         typer.echo(f"{out}: trained; next: dwarf evaluate {out} --data {data}")
 
 

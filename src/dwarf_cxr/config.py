@@ -312,6 +312,9 @@ class TrainingSettings(_Frozen):
     compile: bool = False
     """Compile image encoder and decoder: worth a minute's wait on a GPU, not on a CPU."""
     devices: int = Field(default=1, gt=0)
+    """Of each machine."""
+    nodes: int = Field(default=1, gt=0)
+    """Machines; more than one are started by torchrun (docs/scale.md)."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
 
 
@@ -352,7 +355,7 @@ class MethodSettings(_Frozen):
         """HAM's losses on maps are means within a batch: of its parts they would be others."""
         names = ("bound_weight", "union_weight", "box_weight")
         used = [name for name in names if getattr(self.objective, name) > 0]
-        for name in ("accumulate", "devices") if used else ():
+        for name in ("accumulate", "devices", "nodes") if used else ():
             number = getattr(self.training, name)
             if number > 1:
                 raise ValueError(

@@ -62,6 +62,15 @@ def test_an_environment_without_a_meeting_place_is_refused(monkeypatch):
         pass
 
 
+def test_a_number_of_processes_that_is_none_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "")
+    with started_together() as processes:
+        assert processes == Processes(0, 1)
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(ConfigError, match="'two'"), started_together():
+        pass
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")

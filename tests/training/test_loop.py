@@ -3,6 +3,7 @@ import json
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -525,6 +526,33 @@ def test_two_processes_train_as_one(place, tmp_path):
         one, two = tmp_path / f"{name}-one", tmp_path / name
         assert_same_losses(one, two)
         assert largest_difference(one, two) < 2e-5
+
+
+def test_two_machines_train_as_one(place, tmp_path):
+    """Two of torchrun's agents, as on two machines, with a process each."""
+    shared = [*STILL, "lr=1e-3", "epochs=2", "schedule=cyclic"]
+    train(configure(place, shared), tmp_path / "one", report=quiet)
+    config = configure(place, [*shared, "nodes=2", "accelerator=cpu"])
+    save_config(config, tmp_path / "two.yaml")
+    script = tmp_path / "script.py"
+    script.write_text(TWO_PROCESSES)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    agents = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "torch.distributed.run", "--nnodes=2"),
+                *(f"--node-rank={rank}", "--master-addr=127.0.0.1", f"--master-port={port}"),
+                *(str(script), str(Path.cwd()), str(tmp_path), "two"),
+            ],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        for rank in range(2)
+    ]
+    assert [agent.wait(timeout=120) for agent in agents] == [0, 0]
+    assert_same_losses(tmp_path / "one", tmp_path / "two")
+    assert largest_difference(tmp_path / "one", tmp_path / "two") < 2e-5
 
 
 def test_no_step_runs_the_text_encoder(place, tmp_path, monkeypatch):

@@ -71,9 +71,13 @@ def started_together() -> Iterator[Processes]:
     """The processes that a launcher started with this one, as its environment says.
 
     Raises:
-        ConfigError: the environment speaks of several processes, but not of how they meet.
+        ConfigError: the environment speaks of several processes, but not of how they meet, or
+            its number of processes is none.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    count = os.environ.get("WORLD_SIZE") or "1"
+    if not count.isdecimal():
+        raise ConfigError(f"WORLD_SIZE = {count!r} in the environment is no number; unset it")
+    if int(count) <= 1:
         yield ALONE
         return
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]

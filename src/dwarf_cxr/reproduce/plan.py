@@ -169,10 +169,10 @@ def _trainings(
     # the user's own `--set epochs=…` is what a row's factor multiplies
     epochs = f"epochs={scale.epochs_for(row.method)}"
     base = with_overrides(method.settings, None, [epochs, *shared]).training
-    if base.devices != 1:
+    if base.devices * base.nodes != 1:
         raise ConfigError(
-            f"--set devices={base.devices}: reproduce trains on one device; train the rows with "
-            "the commands that it prints, and call it again for the table"
+            f"--set devices={base.devices}, nodes={base.nodes}: reproduce trains on one "
+            "device; train the rows with the commands that it prints, and call it again for the table"
         )
     every = (*shared, *row.changes)
     config = make_config(

@@ -106,6 +106,7 @@ def train(config: RunConfig, out: Path, *, resume: bool = False, report: Report)
     fabric = Fabric(
         accelerator=settings.accelerator,
         devices=settings.devices,
+        num_nodes=settings.nodes,
         strategy=_strategy(settings),
         precision=settings.precision,
     )
@@ -200,11 +201,11 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
         return batch.pinned() if fabric.device.type == "cuda" else batch
 
     batches = math.ceil(len(train_indices) / settings.batch_size)
-    shares = settings.devices * settings.accumulate
+    shares = fabric.world_size * settings.accumulate
     if len(train_indices) // batches < shares:
         raise ConfigError(
-            f"batch_size = {settings.batch_size} cannot be shared among {settings.devices} devices "
-            f"and {settings.accumulate} micro-batches; raise batch_size"
+            f"batch_size = {settings.batch_size} cannot be shared among {fabric.world_size} "
+            f"devices and {settings.accumulate} micro-batches; raise batch_size"
         )
     steps = settings.epochs * batches
     if fabric.global_rank == 0 and not has_state(out):
@@ -445,7 +446,7 @@ def _silent(line: str, done: int, planned: int) -> None:
 
 
 def _strategy(settings: TrainingSettings) -> str | Strategy:
-    if settings.devices == 1:
+    if settings.devices * settings.nodes == 1:
         return "auto"
     # a cyclic step leaves the other findings' heads without a gradient
     return DDPStrategy(find_unused_parameters=True)

@@ -143,8 +143,8 @@ def train_report_attention(
         DataError: no text to learn from, or data that changed since.
         CheckpointError: the initial model is no detector, or saw patients that judge it.
     """
-    if config.settings.training.devices > 1:
-        raise ConfigError("devices > 1: report-attention trains for a minute, on one device")
+    if config.settings.training.devices * config.settings.training.nodes > 1:
+        raise ConfigError("devices, nodes > 1: report-attention trains for a minute, on one device")
     detector = as_detector(
         None if config.init is None else load_model(Path(config.init)), config.init
     )
