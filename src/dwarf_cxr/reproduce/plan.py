@@ -171,8 +171,8 @@ def _trainings(
     base = with_overrides(method.settings, None, [epochs, *shared]).training
     if base.devices * base.nodes != 1:
         raise ConfigError(
-            f"--set devices={base.devices}, nodes={base.nodes}: reproduce trains on one "
-            "device; train the rows with the commands that it prints, and call it again for the table"
+            f"--set devices={base.devices}, nodes={base.nodes}: reproduce trains on one device; "
+            "train the rows with the commands that it prints, and call it again for the table"
         )
     every = (*shared, *row.changes)
     config = make_config(
