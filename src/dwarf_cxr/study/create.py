@@ -1,5 +1,7 @@
 """`dwarf study create`: asking the models once and freezing what readers will see."""
 
+import os
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -91,7 +93,7 @@ def create_study(
     )
     indices = sorted({index for its in chosen.values() for index in its})
     names = _run_names(runs)
-    film_ids = dict(zip(indices, _random_names(len(indices), generator), strict=True))
+    film_ids = dict(zip(indices, _secret_names(len(indices)), strict=True))
     cases = [(finding, index) for finding in wanted for index in chosen[finding]]
     most = len(cases) * len(pairs_of(names)) // 2
     if not 0 <= settings.repeats <= most:
@@ -102,19 +104,25 @@ def create_study(
     steps = len(runs) + len(indices)
     tell = progress or (lambda line, done, total: None)
     with atomic_folder(out) as fresh:
+        fresh.chmod(0o700)
         run_of_map: dict[str, str] = {}
         map_of: dict[tuple[str, int, str], str] = {}
-        map_ids = iter(_random_names(len(cases) * len(runs), generator))
+        map_ids = iter(_secret_names(len(cases) * len(runs)))
+        pictures: dict[Path, bytes] = {}
         for number, (name, model) in enumerate(zip(names, models, strict=True)):
             tell(f"asking run {number + 1} of {len(runs)}", number, steps)
             outputs = model.predict(prepared.pixels[np.array(indices)], wanted)
             for finding, index in cases:
                 map_ = outputs.maps[indices.index(index), wanted.index(finding)]
                 map_id = next(map_ids)
-                content = _map_picture(map_, prepared, index, stretch=settings.stretch)
-                write_bytes(fresh / MAPS / f"{map_id}.png", content)
+                picture = _map_picture(map_, prepared, index, stretch=settings.stretch)
+                pictures[fresh / MAPS / f"{map_id}.png"] = picture
                 run_of_map[map_id] = name
                 map_of[name, index, finding] = map_id
+        # not run after run: the order in which maps came to be would tell them apart
+        for path in sorted(pictures):
+            write_bytes(path, pictures[path])
+            os.utime(path, (0, 0))
         films = []
         small_films = 0
         for done, index in enumerate(indices):
@@ -130,7 +138,7 @@ def create_study(
             write_bytes(fresh / FILMS / f"{film_ids[index]}.png", content)
             films.append(Film(film_ids[index], *frame))
         tell("everything is frozen", steps, steps)
-        comparisons = _comparisons(cases, names, map_of, film_ids, generator)
+        comparisons = _comparisons(cases, names, map_of, film_ids)
         if settings.show_regions:
             frames = {film.film_id: (film.width, film.height) for film in films}
             index_of = {film_id: index for index, film_id in film_ids.items()}
@@ -195,8 +203,9 @@ def _run_key(name: str, run: Path, model: StatedClassifier) -> RunKey:
     )
 
 
-def _random_names(count: int, generator: np.random.Generator) -> list[str]:
-    return [generator.bytes(8).hex() for _ in range(count)]
+def _secret_names(count: int) -> list[str]:
+    """Drawn anew each time: who knows the seed, which readers' pages do not hide, learns nothing."""
+    return [secrets.token_hex(8) for _ in range(count)]
 
 
 def _original(data: PreparedData, index: int) -> UInt8[np.ndarray, "h w"] | None:
@@ -228,15 +237,14 @@ def _comparisons(
     names: Sequence[str],
     map_of: dict[tuple[str, int, str], str],
     film_ids: dict[int, str],
-    generator: np.random.Generator,
 ) -> list[Comparison]:
-    """Every two runs on every case; the order of a pair's maps is random."""
+    """Every two runs on every case; the order of a pair's maps is secret, as their names are."""
     comparisons = []
     for finding, index in cases:
         for pair in pairs_of(names):
             maps = [map_of[name, index, finding] for name in pair]
-            first = int(generator.integers(2))
-            (comparison_id,) = _random_names(1, generator)
+            first = secrets.randbelow(2)
+            (comparison_id,) = _secret_names(1)
             comparisons.append(
                 Comparison(comparison_id, film_ids[index], finding, (maps[first], maps[1 - first]))
             )
