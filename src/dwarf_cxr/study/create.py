@@ -204,7 +204,7 @@ def _run_key(name: str, run: Path, model: StatedClassifier) -> RunKey:
 
 
 def _secret_names(count: int) -> list[str]:
-    """Drawn anew each time: who knows the seed, which readers' pages do not hide, learns nothing."""
+    """Drawn anew each time: who knows the seed learns nothing."""
     return [secrets.token_hex(8) for _ in range(count)]
 
 
