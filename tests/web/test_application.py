@@ -75,6 +75,16 @@ def test_without_or_with_a_wrong_link(client, links):
     assert client.get("/").status_code == 401
 
 
+@pytest.mark.parametrize(
+    "other", ['prefs={"dark":true}', "a b=c", "=", "x", "a=b,c", 'q="open', "é=ü", "$Version=1"]
+)
+def test_other_programs_cookies_do_not_end_the_session(client, links, other):
+    cookie = f"{links.cookie}={links.session(ANN)}"
+    for header in (f"{other}; {cookie}", f"{cookie}; {other}"):
+        response = client.get("/", headers={"Cookie": header.encode("latin-1")})
+        assert response.json() == {"name": "ann"}, header
+
+
 def test_withdrawn_in_a_running_application(ann, links, tmp_path, saved):
     ben = TestClient(ann.app, "http://localhost")
     ben.get(links.path(Visitor("reader", "ben")))
