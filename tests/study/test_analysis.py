@@ -18,7 +18,7 @@ from dwarf_cxr.study.analysis import (
 )
 from dwarf_cxr.study.answers import Given
 from dwarf_cxr.study.bradley_terry import log_strengths
-from dwarf_cxr.study.clustered import film_weights
+from dwarf_cxr.study.clustered import patient_weights
 from dwarf_cxr.study.judgements import judgements
 from tests.study.made import design, given_by
 
@@ -233,7 +233,7 @@ def test_bootstrap_repeats_the_answers_of_drawn_films():
     said = {}
     for one in judged:
         said.setdefault(one.comparison_id, {})[one.reader] = one
-    for draw in film_weights(len(films), 300, seed=9):
+    for draw in patient_weights(len(films), 300, seed=9):
         times = dict(zip(films, draw, strict=True))
         drawn = [one.outcomes["overall"] for one in judged for _ in range(times[one.film])]
         won, lost = drawn.count(1), drawn.count(-1)
@@ -252,7 +252,7 @@ def test_bootstrap_repeats_the_answers_of_drawn_films():
     both = [its for its in said.values() if {"ann", "bob"} <= set(its)]
     films = sorted({its["ann"].film for its in both})
     assert len(films) < 14
-    for draw in film_weights(len(films), 300, seed=9):
+    for draw in patient_weights(len(films), 300, seed=9):
         times = dict(zip(films, draw, strict=True))
         drawn = [its for its in both for _ in range(times[its["ann"].film])]
         kappas.append(

@@ -129,7 +129,9 @@ def invite(engine: Engine, study: Study, key: Key, names: Sequence[str]) -> list
                 study.comparisons,
                 key.run_of_map,
                 repeats=study.repeats,
-                generator=np.random.default_rng([study.seed, reader.id]),
+                generator=np.random.default_rng(
+                    [study.seed if key.order_seed is None else key.order_seed, reader.id]
+                ),
             )
             session.add_all(
                 Item(
