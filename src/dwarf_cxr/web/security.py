@@ -165,7 +165,7 @@ class Guard:
             raise RefusedError(401, "Your session has ended. Open your private link again.")
         if not self.links.is_form_token(token, visitor):
             raise RefusedError(
-                403, "The request comes from another reader's page. Reload this one."
+                403, "Another link was opened in this browser since. Open your own again."
             )
 
     def _fields(self, body: bytes) -> list[tuple[str, str]]:
