@@ -100,7 +100,7 @@ def test_wilson_holds_95_of_100_over_all_shares(trials):
 
 @pytest.mark.slow
 def test_strengths_hold_the_truth_where_runs_are_far_apart():
-    """Without the half wins a fifth of the draws have no maximum, and the middle run suffers."""
+    """A bootstrap held the middle run's in .87 of studies: a fifth of its draws had no maximum."""
     runs, true = ("a", "b", "c"), {"a": 1.8, "b": 0.0, "c": -1.8}
     study, key = design(runs, 15)
     rng = np.random.default_rng(11)
@@ -112,8 +112,8 @@ def test_strengths_hold_the_truth_where_runs_are_far_apart():
     held_by = {run: [] for run in runs}
     for _ in range(250):
         judged = judgements(study, key, given_by(study, key, "ann", say))
-        for row in strengths(judged, runs, draws=200, seed=0):
+        for row in strengths(judged, runs):
             if row.log_strength is not None:
                 held_by[row.run].append(row.interval.low <= true[row.run] <= row.interval.high)
     for run, held_ in held_by.items():
-        assert 0.89 <= np.mean(held_) <= 1, run
+        assert 0.93 <= np.mean(held_) <= 1, run

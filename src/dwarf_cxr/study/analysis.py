@@ -13,15 +13,15 @@ from jaxtyping import Float, Int
 
 from dwarf_cxr.evaluation.kappa import cohen_kappa, fleiss_kappa
 from dwarf_cxr.study.answers import QUESTIONS
-from dwarf_cxr.study.bradley_terry import log_strengths
+from dwarf_cxr.study.bradley_terry import log_strengths, standard_errors
 from dwarf_cxr.study.clustered import (
     Interval,
+    around,
     bootstrap,
     bootstrap_share,
     clustered_wilson,
     design_effect,
     patient_weights,
-    percentiles,
 )
 from dwarf_cxr.study.judgements import OUTCOMES, Judgement, outcomes_of
 from dwarf_cxr.study.preference import (
@@ -35,8 +35,6 @@ from dwarf_cxr.study.preference import (
 )
 
 ALL = "all"
-HALF_WIN = 0.5
-"""Added to the wins of each of two compared runs over the other, in draws of the bootstrap."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,7 @@ class Strength:
     run: str
     log_strength: float | None
     interval: Interval | None
-    """By the bootstrap over patients."""
+    """None where it cannot be told: of one patient, or of patients that are all alike."""
 
 
 def _answered(
@@ -367,14 +365,11 @@ def side_biases(judged: Sequence[Judgement]) -> list[SideBias]:
     return rows
 
 
-def strengths(
-    judged: Sequence[Judgement], runs: Sequence[str], *, draws: int, seed: int
-) -> list[Strength]:
+def strengths(judged: Sequence[Judgement], runs: Sequence[str]) -> list[Strength]:
     """Bradley-Terry strengths by the overall preference; empty for two runs.
 
-    In the bootstrap every two runs that were compared get half a win more over each other
-    (Haldane's correction), so that a draw in which a run never won has a finite strength too:
-    leaving such draws out makes intervals too short just where strengths are far apart.
+    Intervals are by standard errors that know the patients, with Student's t. A bootstrap serves
+    less: of strengths far apart, many of its draws have no maximum.
     """
     if len(runs) < 3:
         return []
@@ -390,14 +385,8 @@ def strengths(
     found = log_strengths(wins.sum(axis=0)) if size else None
     if found is None:
         return [Strength(run, None, None) for run in runs]
-    compared = wins.sum(axis=0)
-    half_wins = np.where(compared + compared.T > 0, HALF_WIN, 0.0)
-    drawn = []
-    for draw in patient_weights(size, draws, seed):
-        logs = log_strengths(np.tensordot(draw, wins, axes=1) + half_wins)
-        drawn.append(np.full(len(runs), np.nan) if logs is None else logs)
-    columns = np.array(drawn)
+    errors = standard_errors(wins, found)
     return [
-        Strength(run, float(found[number]), percentiles(columns[:, number]))
-        for number, run in enumerate(runs)
+        Strength(run, float(found[number]), around(float(found[number]), float(error), size))
+        for number, (run, error) in enumerate(zip(runs, errors, strict=True))
     ]

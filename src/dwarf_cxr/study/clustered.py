@@ -120,6 +120,14 @@ def percentiles(values: Float[np.ndarray, "draw"]) -> Interval | None:
     return Interval(float(low), float(high))
 
 
+def around(value: float, error: float, clusters: int) -> Interval | None:
+    """By Student's t; None without a spread from which to tell."""
+    if clusters < 2 or not error > NO_SPREAD:
+        return None
+    half = _t_quantile(clusters - 1) * error
+    return Interval(value - half, value + half)
+
+
 def _t_quantile(freedom: int) -> float:
     from scipy.stats import t
 

@@ -155,7 +155,7 @@ def analyse(
         agreements=tuple(agreements(judged, draws=draws, seed=study.seed)),
         consistencies=tuple(consistencies(judged)),
         side_biases=tuple(side_biases(judged)),
-        strengths=tuple(strengths(judged, runs, draws=draws, seed=study.seed)),
+        strengths=tuple(strengths(judged, runs)),
         draws=draws,
     )
 
