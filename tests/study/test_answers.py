@@ -87,8 +87,13 @@ def test_sent_twice_is_kept_once(engine, item):
     same = key()
     for _ in range(3):
         save_answer(engine, item, "accuracy", "A", same)
-    save_answer(engine, item, "accuracy", "A", key())
     assert rows(engine) == [("accuracy", "A")]
+    # from another page, and no change of mind
+    save_answer(engine, item, "accuracy", "A", key())
+    assert rows(engine) == [("accuracy", "A")] * 2
+    with reading(engine) as session:
+        (given,) = all_given(session)
+    assert given.changes == 0
 
 
 def test_changed_answers_keep_their_history(engine, item):
@@ -114,6 +119,18 @@ def test_an_old_answer_sent_late_does_not_win(engine, item):
     save_answer(engine, item, "overall", "A", old)
     with reading(engine) as session:
         assert answers_of(session, item) == {"overall": "B"}
+
+
+def test_an_old_answer_that_said_nothing_new_does_not_win_late(engine, item):
+    first, same = key(), key()
+    save_answer(engine, item, "overall", "A", first)
+    save_answer(engine, item, "overall", "A", same)
+    save_answer(engine, item, "overall", "B", key())
+    save_answer(engine, item, "overall", "A", same)
+    with reading(engine) as session:
+        assert answers_of(session, item) == {"overall": "B"}
+        (given,) = all_given(session)
+    assert given.changes == 1
 
 
 def test_key_of_another_answer(engine, item):

@@ -3,7 +3,7 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
-from dwarf_cxr.study.bradley_terry import log_strengths
+from dwarf_cxr.study.bradley_terry import log_strengths, standard_errors
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -74,3 +74,20 @@ def test_who_never_lost_has_no_strength():
     # a beats b, b beats c, c beats a: everybody lost to somebody
     circle = np.array([[0, 1.0, 0], [0, 0, 1], [1, 0, 0]])
     np.testing.assert_allclose(log_strengths(circle), 0, atol=1e-9)
+
+
+def test_standard_errors_are_the_jackknife_s():
+    """The spread of the strengths when clusters are left out one by one."""
+    rng = np.random.default_rng(8)
+    true, clusters = np.array([0.7, 0.1, -0.8]), 400
+    wins = np.zeros((clusters, 3, 3))
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        chance = 1 / (1 + np.exp(true[other] - true[one] + rng.normal(0, 1.5, clusters)))
+        wins[:, one, other] = rng.binomial(4, chance)
+        wins[:, other, one] = 4 - wins[:, one, other]
+    total = wins.sum(axis=0)
+    left_out = np.array([log_strengths(total - one) for one in wins])
+    spread = ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0)
+    expected = np.sqrt((clusters - 1) / clusters * spread)
+    np.testing.assert_allclose(standard_errors(wins, log_strengths(total)), expected, rtol=0.02)
+    assert np.isnan(standard_errors(wins[:1], np.zeros(3))).all()

@@ -8,7 +8,7 @@ from dwarf_cxr.study.clustered import (
     bootstrap_share,
     clustered_wilson,
     design_effect,
-    film_weights,
+    patient_weights,
     percentiles,
 )
 
@@ -90,11 +90,18 @@ def test_one_film_tells_as_much_as_one_answer():
     assert interval.high - interval.low > 0.7
 
 
+@pytest.mark.parametrize("won", [9.0, 10.0, 5.0])
+def test_one_patient_never_tells_more_than_one_answer_that_is_alike(won):
+    interval = clustered_wilson(np.array([won]), np.array([10.0]))
+    alike = clustered_wilson(np.array([1.0]), np.array([1.0]))
+    assert interval.high - interval.low >= alike.high - alike.low - 1e-9
+
+
 def test_bootstrap_draws_whole_films():
-    weights = film_weights(7, 50, seed=1)
+    weights = patient_weights(7, 50, seed=1)
     assert weights.shape == (50, 7)
     assert (weights.sum(axis=1) == 7).all()
-    np.testing.assert_array_equal(weights, film_weights(7, 50, seed=1))
+    np.testing.assert_array_equal(weights, patient_weights(7, 50, seed=1))
     won, trials = np.array([2.0, 0, 1, 2, 1, 0, 2]), np.full(7, 2.0)
     shares = [np.repeat(won, draw).sum() / np.repeat(trials, draw).sum() for draw in weights]
     interval = bootstrap_share(won, trials, weights)
@@ -111,7 +118,7 @@ def test_mostly_undefined():
 
 def test_films_that_are_all_alike_have_no_interval():
     """Drawing them again would give one without length, as if nothing were uncertain."""
-    weights = film_weights(9, 50, seed=0)
+    weights = patient_weights(9, 50, seed=0)
     assert bootstrap_share(np.full(9, 0.5), np.ones(9), weights) is None
     assert bootstrap_share(np.full(9, 0.1) * 3, np.full(9, 0.3), weights) is None
     assert bootstrap(lambda draw: 1.0, weights) is None
@@ -119,4 +126,4 @@ def test_films_that_are_all_alike_have_no_interval():
 
 
 def test_none_without_trials():
-    assert bootstrap_share(np.zeros(2), np.zeros(2), film_weights(2, 5, seed=0)) is None
+    assert bootstrap_share(np.zeros(2), np.zeros(2), patient_weights(2, 5, seed=0)) is None

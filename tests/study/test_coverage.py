@@ -4,16 +4,21 @@ A test of coverage that cannot fail is none: intervals that ignore the films fai
 ones that are simply long.
 """
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.stats import binom
 
+from dwarf_cxr.study.analysis import preferences, strengths
 from dwarf_cxr.study.clustered import (
     bootstrap_share,
     clustered_wilson,
-    film_weights,
+    patient_weights,
 )
+from dwarf_cxr.study.judgements import judgements
 from dwarf_cxr.study.preference import wilson
+from tests.study.made import design, given_by
 
 
 def studies(count, *, films, readers, mean, spread, seed):
@@ -50,10 +55,34 @@ def test_clustered_intervals_hold_the_truth_and_independent_ones_do_not(mean, sp
     assert shorter < length < 1.15 * needed
 
 
+def test_several_films_of_a_patient_are_one_cluster():
+    """Through the analysis: films of a patient are alike, so that by film it would be too sure."""
+    patients, each, mean, spread = 20, 4, 0.8, 4.0
+    runs = ("a", "b")
+    points, weights = np.polynomial.hermite_e.hermegauss(80)
+    truth = (weights / (1 + np.exp(-mean - spread * points))).sum() / weights.sum()
+    study, key = design(runs, patients * each)
+    whose = {f"f{number}": number // each for number in range(patients * each)}
+    rng = np.random.default_rng(5)
+    by_patient, by_film = [], []
+    for _ in range(150):
+        chances = 1 / (1 + np.exp(-mean - spread * rng.normal(size=patients)))
+        said = {film: "ab"[int(rng.random() > chances[one])] for film, one in whose.items()}
+        given = given_by(study, key, "ann", lambda one, question, said=said: said[one.film])
+        for known, intervals in (({}, by_film), (whose, by_patient)):
+            judged = judgements(study, dataclasses.replace(key, patient_of_film=known), given)
+            row = preferences(judged, (), draws=100, seed=0)[0]
+            assert (row.films, row.patients) == (80, 20 if known else 80)
+            intervals.append((row.interval.low, row.interval.high))
+    coverage, _ = held(truth, by_patient)
+    assert 0.91 <= coverage <= 0.99
+    assert held(truth, by_film)[0] < coverage - 0.1
+
+
 def test_bootstrap_holds_nearly_as_much_as_it_says():
     truth, won = studies(400, films=40, readers=3, mean=0.5, spread=1.5, seed=4)
     trials = np.full(40, 3.0)
-    drawn = [bootstrap_share(one, trials, film_weights(40, 400, seed=0)) for one in won]
+    drawn = [bootstrap_share(one, trials, patient_weights(40, 400, seed=0)) for one in won]
     coverage, _ = held(truth, [(one.low, one.high) for one in drawn])
     assert 0.9 <= coverage <= 0.97
 
@@ -67,3 +96,24 @@ def test_wilson_holds_95_of_100_over_all_shares(trials):
     coverage = (binom.pmf(np.arange(trials + 1)[:, None], trials, shares) * inside).sum(axis=0)
     assert coverage.mean() == pytest.approx(0.95, abs=0.012)
     assert coverage.min() > 0.83
+
+
+@pytest.mark.slow
+def test_strengths_hold_the_truth_where_runs_are_far_apart():
+    """A bootstrap held the middle run's in .87 of studies: a fifth of its draws had no maximum."""
+    runs, true = ("a", "b", "c"), {"a": 1.8, "b": 0.0, "c": -1.8}
+    study, key = design(runs, 15)
+    rng = np.random.default_rng(11)
+
+    def say(one, question):
+        first, second = (key.run_of_map[name] for name in one.maps)
+        return first if rng.random() < 1 / (1 + np.exp(true[second] - true[first])) else second
+
+    held_by = {run: [] for run in runs}
+    for _ in range(250):
+        judged = judgements(study, key, given_by(study, key, "ann", say))
+        for row in strengths(judged, runs):
+            if row.log_strength is not None:
+                held_by[row.run].append(row.interval.low <= true[row.run] <= row.interval.high)
+    for run, held_ in held_by.items():
+        assert 0.93 <= np.mean(held_) <= 1, run

@@ -3,21 +3,26 @@ import io
 import json
 import shutil
 import stat
+from itertools import combinations
 
 import numpy as np
 import pytest
 from PIL import Image
+from sqlmodel import select
 from typer.testing import CliRunner
 
 from dwarf_cxr.cli import app
+from dwarf_cxr.data.originals import original_film
 from dwarf_cxr.data.splits import patient_hashes
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import ConfigError, DataError
 from dwarf_cxr.models.checkpoint import load_model, save_model
-from dwarf_cxr.study.create import StudySettings, _original, create_study
+from dwarf_cxr.study.answers import Item, invite, open_answers
+from dwarf_cxr.study.create import StudySettings, create_study
 from dwarf_cxr.study.folder import Study, read_key
 from dwarf_cxr.study.pictures import film_png, map_png, stretched
 from dwarf_cxr.study.report import analyse, lines, page
+from dwarf_cxr.web.store import reading
 from tests.study.made import FINDINGS, RUNS
 
 FEW = StudySettings(per_finding=2, seed=5)
@@ -63,6 +68,7 @@ def test_without_the_originals_the_prepared_pixels_serve(
     assert result.exit_code == 0, result.output
     assert f"warning: 4 of 4 films are shown as {data} has them, small" in result.stderr
     study, key = Study.open(tmp_path / "a"), read_key(tmp_path / "a")
+    assert json.loads((tmp_path / "a" / "study.json").read_text())["small_films"] == 4
     film = study.films[0]
     index = made_data.image_ids.index(key.image_of_film[film.film_id])
     shown = (study.folder / "films" / f"{film.film_id}.png").read_bytes()
@@ -72,9 +78,9 @@ def test_without_the_originals_the_prepared_pixels_serve(
 
 def test_changed_originals_are_not_shown(made_data):
     changed = dataclasses.replace(made_data, sources=made_data.sources[1:] + made_data.sources[:1])
-    assert _original(changed, 3) is None
+    assert original_film(changed, 3) is None
     np.testing.assert_array_equal(
-        _original(made_data, 3), np.asarray(Image.open(made_data.sources[3]))
+        original_film(made_data, 3), np.asarray(Image.open(made_data.sources[3]))
     )
 
 
@@ -97,32 +103,105 @@ def test_first_map_of_a_pair_is_either_run_s(frozen):
     assert all(len({key.run_of_map[name] for name in one.maps}) == 2 for one in study.comparisons)
 
 
-def shown(folder):
-    """What is compared: image and finding, in order."""
-    images = read_key(folder).image_of_film
-    return [(images[one.film], one.finding) for one in Study.open(folder).comparisons]
-
-
-def test_a_seed_fixes_the_films_and_tells_nothing_of_the_runs(made_data, made_models, tmp_path):
+def test_same_seed_same_films(made_data, made_models, tmp_path):
     first = create(made_models[:2], made_data, tmp_path / "a")
     second = create(made_models[:2], made_data, tmp_path / "b")
     other = create(made_models[:2], made_data, tmp_path / "c", StudySettings(2, seed=6))
-    assert shown(first.folder) == shown(second.folder) != shown(other.folder)
-    maps = [{path.name for path in (one.folder / "maps").iterdir()} for one in (first, second)]
-    assert not maps[0] & maps[1]
+
+    def shown(study):
+        images = read_key(study.folder).image_of_film
+        return [(images[one.film], one.finding) for one in study.comparisons]
+
+    assert shown(first) == shown(second)
+    assert shown(first) != shown(other)
 
 
-def test_files_of_maps_do_not_tell_which_run_made_them(frozen):
-    assert stat.S_IMODE(frozen.stat().st_mode) == 0o700
-    run_of_map = read_key(frozen).run_of_map
-    status = {path.stem: path.stat() for path in (frozen / "maps").iterdir()}
-    assert set(status) == set(run_of_map)
-    assert len({one.st_mtime_ns for one in status.values()}) == 1
-    # in the order in which they were written, both runs' are mixed
-    written = [run_of_map[name] for name in sorted(status, key=lambda n: status[n].st_ctime_ns)]
-    assert written != sorted(written)
-    assert written != sorted(written, reverse=True)
-    assert sorted(status, key=lambda n: status[n].st_ctime_ns) == sorted(status)
+def test_seed_tells_nothing_of_whose_map_it_is(made_data, made_models, tmp_path):
+    """It stands in study.json, and the program is public: who has both must not learn the rest."""
+
+    def made(number):
+        study = create(made_models[:2], made_data, tmp_path / f"{number}", StudySettings(10))
+        key = read_key(study.folder)
+        first = [key.run_of_map[one.maps[0]] for one in study.comparisons]
+        engine = open_answers(study)
+        invite(engine, study, key, ["ann"])
+        with reading(engine) as session:
+            items = session.exec(select(Item).order_by(Item.position)).all()
+        engine.dispose()
+        left = [
+            key.run_of_map[study.by_id[item.comparison_id].maps[int(item.swapped)]]
+            for item in items
+        ]
+        return set(key.run_of_map), first, left
+
+    (names, first, left), (others, first_too, left_too) = made(1), made(2)
+    assert not names & others
+    # equal by chance once in a million
+    assert first != first_too
+    assert left != left_too
+
+
+def by(study, measure):
+    """Runs of the maps, in the order of something that anybody who lists the folder sees."""
+    key = read_key(study.folder)
+    paths = sorted((study.folder / "maps").iterdir(), key=measure)
+    return [key.run_of_map[path.stem] for path in paths]
+
+
+def test_listing_the_maps_tells_nothing(frozen):
+    """Neither times, nor places on the disk, nor names, nor sizes: all of run 1 came first once."""
+    study = Study.open(frozen)
+    for folder in ("maps", "films"):
+        assert {path.stat().st_mtime_ns for path in (frozen / folder).iterdir()} == {0}
+    for measure in (
+        lambda path: path.stat().st_ctime_ns,
+        lambda path: path.stat().st_ino,
+        lambda path: path.name,
+    ):
+        runs = by(study, measure)
+        assert len(runs) == 40
+        half = runs[:20].count(runs[0])
+        # of 20 of 40 at random, 5 to 15 are one run's but for 3 in 1000 times
+        assert 4 <= half <= 16
+
+
+def test_maps_of_all_runs_are_files_of_one_form(frozen):
+    """All but the pixels: the head with size and depth, palette, transparency, no other part."""
+    forms = set()
+    for path in (frozen / "maps").iterdir():
+        content = path.read_bytes()
+        at = content.index(b"IDAT")
+        with Image.open(path) as image:
+            forms.add((content[:at], len(content), image.mode, image.size))
+            assert set(image.info) == {"transparency"}
+    assert len(forms) == 1
+
+
+def test_study_is_its_owner_s_alone(made_data, made_models, tmp_path):
+    settings = StudySettings(2, seed=5, show_regions=True)
+    study = create(made_models[:2], made_data, tmp_path / "a", settings)
+    for path in (study.folder, *study.folder.rglob("*")):
+        expected = 0o700 if path.is_dir() else 0o600
+        assert stat.S_IMODE(path.stat().st_mode) == expected, path
+
+
+def test_patients_have_a_number_in_the_key_alone(made_data, made_models, tmp_path, monkeypatch):
+    two = tuple("hippo" if number % 2 else "rhino" for number in range(len(made_data.image_ids)))
+    same = dataclasses.replace(made_data, patient_ids=two)
+    monkeypatch.setattr(PreparedData, "open", lambda folder: same)
+    monkeypatch.setattr("dwarf_cxr.study.create.refuse_seen_patients", lambda *_: None)
+    study = create(made_models[:2], made_data, tmp_path / "a")
+    key = read_key(study.folder)
+    assert set(key.patient_of_film) == {film.film_id for film in study.films}
+    assert set(key.patient_of_film.values()) == {1, 2}
+    for one, other in combinations(key.patient_of_film, 2):
+        patients = {
+            same.patient_ids[same.image_ids.index(key.image_of_film[film])] for film in (one, other)
+        }
+        assert (len(patients) == 1) == (key.patient_of_film[one] == key.patient_of_film[other])
+    for path in (study.folder / "study.json", study.folder / "key.json"):
+        assert "hippo" not in path.read_text()
+    assert "patient" not in (study.folder / "study.json").read_text()
 
 
 def test_three_runs_are_compared_in_twos(made_data, made_models, tmp_path):
@@ -240,8 +319,11 @@ def test_keys_of_before_are_read(study):
     content = json.loads(path.read_text())
     for run in content["runs"]:
         del run["trained_on"], run["trained_fingerprint"]
+    del content["patient_of_film"], content["order_seed"]
     path.write_text(json.dumps(content))
-    assert read_key(study.folder).trained_elsewhere(study) == []
+    key = read_key(study.folder)
+    assert key.trained_elsewhere(study) == []
+    assert (key.patient_of_film, key.order_seed) == ({}, None)
 
 
 def test_models_are_asked_before_films_are_frozen(made_data, made_models, tmp_path):

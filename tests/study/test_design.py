@@ -95,6 +95,20 @@ def test_remedies_where_findings_have_few_films_or_none(made_data):
     assert fault(few) == "take other data or another --split"
 
 
+def test_another_patient_for_another_finding_while_there_is_one(made_data):
+    """Films of one patient are no independent ones: 12 patients of two films each."""
+    import dataclasses
+
+    names = tuple(f"p{number // 2}" for number in range(len(made_data.patient_ids)))
+    twice = dataclasses.replace(made_data, patient_ids=names)
+    for seed in range(10):
+        chosen = choose_films(twice, FINDINGS, 5, generator(seed), split="test", with_regions=False)
+        assert len({names[index] for its in chosen.values() for index in its}) == 10
+    # where patients are used up, another of their films serves
+    chosen = choose_films(twice, FINDINGS, 10, generator(), split="test", with_regions=False)
+    assert len({index for its in chosen.values() for index in its}) == 20
+
+
 def test_one_film_of_a_patient(made_data):
     import dataclasses
 

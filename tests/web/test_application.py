@@ -1,6 +1,7 @@
 """What holds for every page: headers, hosts, sizes, form tokens, errors."""
 
 import asyncio
+import re
 
 import pytest
 from fastapi import APIRouter, Request
@@ -75,6 +76,16 @@ def test_without_or_with_a_wrong_link(client, links):
     assert client.get("/").status_code == 401
 
 
+@pytest.mark.parametrize(
+    "other", ['prefs={"dark":true}', "a b=c", "=", "x", "a=b,c", 'q="open', "é=ü", "$Version=1"]
+)
+def test_other_programs_cookies_do_not_end_the_session(client, links, other):
+    cookie = f"{links.cookie}={links.session(ANN)}"
+    for header in (f"{other}; {cookie}", f"{cookie}; {other}"):
+        response = client.get("/", headers={"Cookie": header.encode("latin-1")})
+        assert response.json() == {"name": "ann"}, header
+
+
 def test_withdrawn_in_a_running_application(ann, links, tmp_path, saved):
     ben = TestClient(ann.app, "http://localhost")
     ben.get(links.path(Visitor("reader", "ben")))
@@ -97,9 +108,32 @@ def test_withdrawn_in_a_running_application(ann, links, tmp_path, saved):
 def test_roles_are_apart(client, links):
     client.get(links.path(ANN))
     assert client.get("/owner").status_code == 403
+    client.cookies.clear()
     client.get(links.path(OWNER))
     assert client.get("/owner").json() == {"name": "owner"}
     assert client.get("/").status_code == 403
+
+
+def test_another_s_link_asks_before_it_takes_the_place(ann, links, saved):
+    """Or all that is answered from then on, in the other tabs too, would be another's."""
+    other = links.path(OWNER)
+    page = ann.get(other, follow_redirects=False)
+    assert page.status_code == 200
+    assert "set-cookie" not in page.headers
+    assert "open for ann. The link is for owner." in page.text
+    assert ann.get("/").json() == {"name": "ann"}
+    assert ann.get(links.path(ANN), follow_redirects=False).status_code == 303
+    assert 'method="post"' in page.text
+    del ann.headers["X-CSRF-Token"]
+    assert ann.post(other).status_code == 403
+    assert ann.get("/").json() == {"name": "ann"}
+    token = re.search(r'name="csrf" value="([^"]+)"', page.text).group(1)
+    response = ann.post(other, data={"csrf": token}, follow_redirects=False)
+    assert (response.status_code, response.headers["location"]) == (303, "/")
+    assert ann.get("/owner").json() == {"name": "owner"}
+    # a link that is none says so, and ends nothing
+    assert ann.get(other[:-3] + "abc").status_code == 404
+    assert ann.get("/owner").is_success
 
 
 def test_session_is_renewed_when_half_is_over(client, links, monkeypatch):

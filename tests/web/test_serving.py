@@ -103,3 +103,14 @@ def test_address_that_is_taken(tmp_path):
         with pytest.raises(ConfigError, match=f"port {port}: cannot be bound"):
             serving.serve(build_application([], Links.of(tmp_path)), port=port, say=said.append)
     assert said == []
+
+
+def test_answers_are_sent_at_once(tmp_path):
+    """Only of a socket whose protocol is named does asyncio switch off Nagle's delay of 40 ms."""
+    import socket
+
+    from dwarf_cxr.web.serving import _bound
+
+    for host in ("127.0.0.1", "localhost"):
+        with _bound(host, 0) as bound:
+            assert bound.proto == socket.IPPROTO_TCP

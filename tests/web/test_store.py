@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 from sqlalchemy import text
@@ -104,6 +105,56 @@ def test_other_files_are_refused(tmp_path):
     (tmp_path / "a.db").write_text("not a database, but long enough to be read as one " * 99)
     with pytest.raises(DataError, match="not a usable database"):
         open_database(tmp_path / "a.db", [first])
+
+
+def test_busy_is_not_called_damaged(tmp_path, monkeypatch):
+    """Whoever restores a backup over a busy database loses what was answered since."""
+    monkeypatch.setattr("dwarf_cxr.web.store.BUSY_SECONDS", 0.05)
+    path = tmp_path / "a.db"
+    open_database(path, [first]).dispose()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(DataError, match="another program holds it") as raised:
+            open_database(path, [first])
+        assert "backup" not in str(raised.value)
+        other.execute("ROLLBACK")
+    open_database(path, [first]).dispose()
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (sqlite3.SQLITE_READONLY_DIRECTORY, "cannot be written"),
+        (sqlite3.SQLITE_CANTOPEN, "cannot be opened"),
+        (sqlite3.SQLITE_FULL, "disk is full"),
+        (sqlite3.SQLITE_IOERR_WRITE, "disk does not answer"),
+        (sqlite3.SQLITE_BUSY_SNAPSHOT, "another program holds it"),
+    ],
+)
+def test_only_damage_asks_for_a_backup(tmp_path, code, words):
+    path = tmp_path / "a.db"
+
+    def fails(connection):
+        fault = sqlite3.OperationalError("said by sqlite")
+        fault.sqlite_errorcode = code
+        raise fault
+
+    with pytest.raises(DataError, match=words) as raised:
+        open_database(path, [fails])
+    assert "backup" not in str(raised.value)
+    assert "said by sqlite" in str(raised.value)
+
+
+def test_full_database_is_told(tmp_path):
+    """By sqlite itself."""
+
+    def fills(connection):
+        connection.exec_driver_sql("PRAGMA max_page_count = 2")
+        connection.exec_driver_sql("CREATE TABLE big (x BLOB)")
+        connection.exec_driver_sql("INSERT INTO big VALUES (zeroblob(1000000))")
+
+    with pytest.raises(DataError, match="disk is full"):
+        open_database(tmp_path / "a.db", [fills])
 
 
 def test_eight_writers_that_read_first_lose_nothing(engine):

@@ -343,17 +343,26 @@ def test_answers_wait_for_the_link_to_be_opened_again(study, server, browser, ho
         ann.context.clear_cookies()
     elif how == "owner":
         other.goto(server.base + links.path(OWNER))
+        other.click("text=Go on as owner")
+        other.wait_for_selector("h1:has-text('progress')")
     else:
         links.withdraw(visitor)
     ann.press("b a t 5")
     ann.page.wait_for_selector("#pending:not([hidden])")
-    assert "Your session has ended" in notice(ann)
+    said = "Another link was opened" if how == "owner" else "Your session has ended"
+    assert said in notice(ann)
+    if how == "owner":
+        asked = len(ann.asked)
+        ann.page.wait_for_timeout(6000)
+        assert len(ann.asked) == asked
     assert ann.page.evaluate("JSON.parse(Object.values(localStorage)[0]).length") == 4
     if how == "withdrawn":
         assert "was withdrawn" in (other.goto(ann.link), other.inner_text("h1"))[1]
         links.admit(visitor)
     assert rows(study, "Ann") == []
     other.goto(server.base + links.path(visitor))
+    if how == "owner":
+        other.click("text=Go on as Ann")
     ann.saved()
     # whichever of the two pages sent them, none goes on saying that they wait
     ann.until("document.querySelector('#pending').hidden")

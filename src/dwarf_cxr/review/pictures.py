@@ -1,15 +1,12 @@
 """The pictures that the pages show: the film in its own size, and a model's map to lay over it."""
 
 from functools import lru_cache
-from hashlib import sha256
-from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
-from dwarf_cxr.data.images import decode_grey, read_content
-from dwarf_cxr.data.splits import file_hash
+from dwarf_cxr.data.originals import original_film
 from dwarf_cxr.errors import ImageError
 from dwarf_cxr.review.folder import Review
 
@@ -32,23 +29,11 @@ def film_png(review: Review, film: int) -> bytes:
 @lru_cache(maxsize=FILMS_KEPT)
 def _film_png(review: Review, film: int) -> bytes:
     width, height = review.frame(film)
-    grey = _original(review, film)
+    grey = original_film(review.data, film)
     if grey is None or grey.shape != (height, width):
         pixels = np.ascontiguousarray(review.data.pixels[film])
         grey = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_CUBIC)
     return _encoded(grey)
-
-
-def _original(review: Review, film: int) -> UInt8[np.ndarray, "height width"] | None:
-    """The film's own file, if it is there and still the one that was prepared."""
-    source = review.data.sources[film]
-    try:
-        content = read_content(Path(source))
-        if file_hash(sha256(content).hexdigest()) != review.data.file_hashes[film]:
-            return None
-        return decode_grey(content, source)
-    except ImageError:
-        return None
 
 
 def map_png(map_: Float[np.ndarray, "h w"], threshold: float | None) -> bytes:

@@ -13,15 +13,15 @@ from jaxtyping import Float, Int
 
 from dwarf_cxr.evaluation.kappa import cohen_kappa, fleiss_kappa
 from dwarf_cxr.study.answers import QUESTIONS
-from dwarf_cxr.study.bradley_terry import log_strengths
+from dwarf_cxr.study.bradley_terry import log_strengths, standard_errors
 from dwarf_cxr.study.clustered import (
     Interval,
+    around,
     bootstrap,
     bootstrap_share,
     clustered_wilson,
     design_effect,
-    film_weights,
-    percentiles,
+    patient_weights,
 )
 from dwarf_cxr.study.judgements import OUTCOMES, Judgement, outcomes_of
 from dwarf_cxr.study.preference import (
@@ -49,6 +49,8 @@ class Preference:
     name: str
     """Of the reader or the finding; empty for all."""
     films: int
+    patients: int
+    """Of the films; as many as those where the key does not tell patients."""
     counts: Counts
     interval: Interval | None
     """Of the share without ties: clustered Wilson; None without a decided answer."""
@@ -128,13 +130,13 @@ class Strength:
     run: str
     log_strength: float | None
     interval: Interval | None
-    """By the bootstrap over films."""
+    """None where it cannot be told: of one patient, or of patients that are all alike."""
 
 
 def _answered(
     judged: Sequence[Judgement], first: str, second: str, question: str
 ) -> list[Judgement]:
-    """Of two runs and a question; a comparison shown again does not count twice."""
+    """What was said of two runs by a question; a comparison shown again does not count twice."""
     return [
         one
         for one in judged
@@ -184,8 +186,8 @@ def _preference(
 ) -> Preference:
     outcomes = outcomes_of(judged, question)
     counts = count(outcomes)
-    won, decided, total = by_film(judged, question)
-    weights = film_weights(len(total), draws, seed) if len(total) else None
+    won, decided, total = by_patient(judged, question)
+    weights = patient_weights(len(total), draws, seed) if len(total) else None
     half = won + (total - decided) / 2
     return Preference(
         first=first,
@@ -193,7 +195,8 @@ def _preference(
         question=question,
         group=group,
         name=name,
-        films=len(total),
+        films=len({one.film for one in judged}),
+        patients=len(total),
         counts=counts,
         interval=clustered_wilson(won, decided) if counts.decided else None,
         bootstrap=None if weights is None else bootstrap_share(won, decided, weights),
@@ -203,15 +206,17 @@ def _preference(
     )
 
 
-def by_film(
+def by_patient(
     judged: Sequence[Judgement], question: str
-) -> tuple[Float[np.ndarray, "film"], Float[np.ndarray, "film"], Float[np.ndarray, "film"]]:
-    """For each film: answers for the first run, decided answers, all answers."""
-    films = clusters_of([one.film for one in judged])
+) -> tuple[
+    Float[np.ndarray, "patient"], Float[np.ndarray, "patient"], Float[np.ndarray, "patient"]
+]:
+    """For each patient: answers for the first run, decided answers, all answers."""
+    patients = clusters_of([one.patient for one in judged])
     outcomes = outcomes_of(judged, question)
-    size = int(films.max()) + 1 if len(films) else 0
+    size = int(patients.max()) + 1 if len(patients) else 0
     won, decided, total = (
-        np.bincount(films, weights=kept, minlength=size).astype(np.float64)
+        np.bincount(patients, weights=kept, minlength=size).astype(np.float64)
         for kept in (outcomes == 1, outcomes != 0, np.ones(len(outcomes), dtype=bool))
     )
     return won, decided, total
@@ -223,7 +228,7 @@ def needed(judged: Sequence[Judgement]) -> list[Needed]:
     for first, second in pairs(judged):
         its = _answered(judged, first, second, "overall")
         counts = count(outcomes_of(its, "overall"))
-        won, decided, _ = by_film(its, "overall")
+        won, decided, _ = by_patient(its, "overall")
         effect = design_effect(won, decided)
         least = None
         if counts.share is not None and counts.decided >= FEWEST_DECIDED:
@@ -261,20 +266,22 @@ def _agreement(
     seed: int,
 ) -> Agreement:
     said: dict[str, dict[str, int]] = {}
-    film_of = {}
+    patient_of = {}
     for one in judged:
         if one.reader in readers:
             said.setdefault(one.comparison_id, {})[one.reader] = one.outcomes[question]
-            film_of[one.comparison_id] = one.film
+            patient_of[one.comparison_id] = one.patient
     shared = [name for name, answers in said.items() if len(answers) == len(readers)]
     said_by_all = [[said[name][reader] for reader in readers] for name in shared]
     answers = np.array(said_by_all, dtype=np.int64).reshape(len(shared), len(readers))
     kappa = _kappa(answers)
     interval = None
     if not math.isnan(kappa):
-        films = clusters_of([film_of[name] for name in shared])
-        weights = film_weights(int(films.max()) + 1, draws, seed)
-        interval = bootstrap(lambda draw: _kappa(np.repeat(answers, draw[films], axis=0)), weights)
+        patients = clusters_of([patient_of[name] for name in shared])
+        weights = patient_weights(int(patients.max()) + 1, draws, seed)
+        interval = bootstrap(
+            lambda draw: _kappa(np.repeat(answers, draw[patients], axis=0)), weights
+        )
     same = int((answers == answers[:, :1]).all(axis=1).sum()) if len(shared) else 0
     return Agreement(
         first,
@@ -358,30 +365,28 @@ def side_biases(judged: Sequence[Judgement]) -> list[SideBias]:
     return rows
 
 
-def strengths(
-    judged: Sequence[Judgement], runs: Sequence[str], *, draws: int, seed: int
-) -> list[Strength]:
-    """Bradley-Terry strengths by the overall preference; empty for two runs."""
+def strengths(judged: Sequence[Judgement], runs: Sequence[str]) -> list[Strength]:
+    """Bradley-Terry strengths by the overall preference; empty for two runs.
+
+    Intervals are by standard errors that know the patients, with Student's t. A bootstrap serves
+    less: of strengths far apart, many of its draws have no maximum.
+    """
     if len(runs) < 3:
         return []
     its = [one for one in judged if not one.repeat and "overall" in one.outcomes]
-    films = clusters_of([one.film for one in its])
-    size = int(films.max()) + 1 if len(films) else 0
+    patients = clusters_of([one.patient for one in its])
+    size = int(patients.max()) + 1 if len(patients) else 0
     wins = np.zeros((size, len(runs), len(runs)))
-    for film, one in zip(films, its, strict=True):
+    for patient, one in zip(patients, its, strict=True):
         first, second = runs.index(one.first), runs.index(one.second)
         share = (one.outcomes["overall"] + 1) / 2
-        wins[film, first, second] += share
-        wins[film, second, first] += 1 - share
+        wins[patient, first, second] += share
+        wins[patient, second, first] += 1 - share
     found = log_strengths(wins.sum(axis=0)) if size else None
     if found is None:
         return [Strength(run, None, None) for run in runs]
-    drawn = []
-    for draw in film_weights(size, draws, seed):
-        logs = log_strengths(np.tensordot(draw, wins, axes=1))
-        drawn.append(np.full(len(runs), np.nan) if logs is None else logs)
-    columns = np.array(drawn)
+    errors = standard_errors(wins, found)
     return [
-        Strength(run, float(found[number]), percentiles(columns[:, number]))
-        for number, run in enumerate(runs)
+        Strength(run, float(found[number]), around(float(found[number]), float(error), size))
+        for number, (run, error) in enumerate(zip(runs, errors, strict=True))
     ]

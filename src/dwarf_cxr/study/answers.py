@@ -129,7 +129,9 @@ def invite(engine: Engine, study: Study, key: Key, names: Sequence[str]) -> list
                 study.comparisons,
                 key.run_of_map,
                 repeats=study.repeats,
-                generator=np.random.default_rng([study.seed, reader.id]),
+                generator=np.random.default_rng(
+                    [study.seed if key.order_seed is None else key.order_seed, reader.id]
+                ),
             )
             session.add_all(
                 Item(
@@ -176,7 +178,10 @@ def answers_of(session: Session, item: Item) -> dict[str, str]:
 
 
 def save_answer(engine: Engine, item: Item, question: str, value: str, key: str) -> None:
-    """Keep an answer; one that was kept before, or says what the last one said, adds no row.
+    """Keep an answer; one that was kept before, by its key, adds no row.
+
+    One that says what the last one said is a row too: without its key, the same one sent again late
+    would pass for new, and win over what was answered meanwhile.
 
     Raises:
         DataError: no such question, or a value that is no answer to it.
@@ -188,8 +193,6 @@ def save_answer(engine: Engine, item: Item, question: str, value: str, key: str)
         if earlier is not None:
             if (earlier.item_id, earlier.question, earlier.value) != (item.id, question, value):
                 raise OtherAnswerError
-            return
-        if answers_of(session, item).get(question, "") == value:
             return
         assert item.id is not None
         session.add(Answer(item_id=item.id, question=question, value=value, key=key, saved=_now()))
@@ -292,11 +295,21 @@ def all_given(session: Session) -> list[Given]:
             swapped=item.swapped,
             repeat=item.repeat,
             answers={answer.question: answer.value for answer in given},
-            changes=len(given) - len({answer.question for answer in given}),
+            changes=_changes(given),
             saved=given[-1].saved,
         )
         for name, item, given in grouped.values()
     ]
+
+
+def _changes(given: Sequence[Answer]) -> int:
+    """How often an answer differs from the one before it to the same question."""
+    last: dict[str, str] = {}
+    changes = 0
+    for answer in given:
+        changes += last.get(answer.question, answer.value) != answer.value
+        last[answer.question] = answer.value
+    return changes
 
 
 def _cleaned(name: str) -> str:

@@ -40,6 +40,31 @@ def log_strengths(wins: Float[np.ndarray, "run run"]) -> Float[np.ndarray, "run"
     return logs - logs.mean()
 
 
+def standard_errors(
+    wins: Float[np.ndarray, "cluster run run"], logs: Float[np.ndarray, "run"]
+) -> Float[np.ndarray, "run"]:
+    """Standard errors of the log strengths where clusters are independent, not their answers.
+
+    The sandwich of Huber (1967) and White (1982) with clusters / (clusters - 1); NaN of a single
+    cluster.
+
+    Args:
+        wins: by cluster, how often the row was preferred to the column.
+        logs: `log_strengths` of the wins of all clusters.
+    """
+    clusters = len(wins)
+    if clusters < 2:
+        return np.full(len(logs), np.nan)
+    chances = 1 / (1 + np.exp(logs[None, :] - logs[:, None]))
+    games = wins + wins.transpose(0, 2, 1)
+    scores = (wins - games * chances).sum(axis=2)
+    weights = games.sum(axis=0) * chances * (1 - chances)
+    inverse = np.linalg.pinv(np.diag(weights.sum(axis=1)) - weights)
+    spread = clusters / (clusters - 1) * scores.T @ scores
+    variances = np.diag(inverse @ spread @ inverse)
+    return np.sqrt(np.maximum(variances, 0.0))
+
+
 def _strongly_connected(beats: np.ndarray) -> bool:
     """Whether every run beat every other, directly or through others."""
     reached = beats | np.eye(len(beats), dtype=bool)

@@ -1,14 +1,16 @@
-"""Intervals that know that answers about one film belong together, whoever gave them.
+"""Intervals that know that answers about one patient belong together, whoever gave them.
 
-Two readers of one film see the same maps, so that their answers are not two independent ones. Films
-are what is sampled; readers are the ones who were asked, and an interval speaks of further films
-read by them. Two ways are given, and the report names them:
+Two readers of one film see the same maps, and two films of one patient are alike, so that their
+answers are not independent ones. Patients are what is sampled; readers are the ones who were asked,
+and an interval speaks of further patients read by them. Two ways are given, and the report names
+them:
 
 - Wilson's interval with an effective number of answers: the number divided by the design effect,
-  the ratio of the variance between films to that of independent answers (Rao and Scott, Biometrics
-  48, 1992; Korn and Graubard, Survey Methodology 24, 1998), with Student's t for few films. It is
-  the interval to read: in simulated studies of 20 to 40 films 95 to 97 of 100 held the truth.
-- percentiles of a bootstrap that draws whole films: 91 to 94 of 100 there, since percentiles are
+  the ratio of the variance between patients to that of independent answers (Rao and Scott,
+  Biometrics 48, 1992; Korn and Graubard, Survey Methodology 24, 1998), with Student's t for few
+  patients. It is the interval to read: in simulated studies of 20 to 40 patients 95 to 97 of 100
+  held the truth.
+- percentiles of a bootstrap that draws whole patients: 91 to 94 of 100 there, since percentiles are
   too short with few clusters. It serves what has no formula: kappas, strengths, half-counted ties.
 """
 
@@ -35,34 +37,38 @@ class Interval:
     high: float
 
 
-def film_weights(films: int, draws: int, seed: int) -> Int[np.ndarray, "draw film"]:
-    """How often each film is drawn in each draw."""
+def patient_weights(patients: int, draws: int, seed: int) -> Int[np.ndarray, "draw patient"]:
+    """How often each patient is drawn in each draw."""
     generator = np.random.default_rng(seed)
-    return generator.multinomial(films, np.full(films, 1 / films), size=draws)
+    return generator.multinomial(patients, np.full(patients, 1 / patients), size=draws)
 
 
-def design_effect(successes: Float[np.ndarray, "film"], trials: Float[np.ndarray, "film"]) -> float:
-    """Variance of the share between films over that of as many independent answers; at least 1.
+def design_effect(
+    successes: Float[np.ndarray, "patient"], trials: Float[np.ndarray, "patient"]
+) -> float:
+    """Variance of the share between patients over that of as many independent answers; at least 1.
 
-    The linearised variance of a ratio with films as clusters. Films without trials count for
-    nothing. Where it cannot be told, from a single film or from answers that are all alike, the
-    answers of a film are taken as one: the effect is their mean number.
+    The linearised variance of a ratio with patients as clusters. Patients without trials count for
+    nothing. Where it cannot be told, from a single patient or from answers that are all alike, the
+    answers of a patient are taken as one: the effect is their mean number.
     """
     there = trials > 0
     successes, trials = successes[there], trials[there]
-    films, total = len(trials), trials.sum()
-    if not films:
+    patients, total = len(trials), trials.sum()
+    if not patients:
         return 1.0
     share = successes.sum() / total
     independent = share * (1 - share) / total
-    if films == 1 or independent <= 0:
-        return float(total / films)
-    between = films / (films - 1) * float(((successes - share * trials) ** 2).sum()) / total**2
+    if patients == 1 or independent <= 0:
+        return float(total / patients)
+    between = (
+        patients / (patients - 1) * float(((successes - share * trials) ** 2).sum()) / total**2
+    )
     return max(1.0, float(between / independent))
 
 
 def clustered_wilson(
-    successes: Float[np.ndarray, "film"], trials: Float[np.ndarray, "film"]
+    successes: Float[np.ndarray, "patient"], trials: Float[np.ndarray, "patient"]
 ) -> Interval:
     """Wilson's interval of a share with the effective number of answers.
 
@@ -70,40 +76,40 @@ def clustered_wilson(
         ValueError: no trial.
     """
     total = float(trials.sum())
-    films = int((trials > 0).sum())
+    patients = int((trials > 0).sum())
     if total <= 0:
         raise ValueError("an interval needs at least one trial")
     share = float(successes.sum()) / total
     effective = total / design_effect(successes, trials)
-    if films > 1 and 0 < share < 1:
-        effective *= (Z / _t_quantile(films - 1)) ** 2
+    if patients > 1 and 0 < share < 1:
+        effective *= (Z / _t_quantile(patients - 1)) ** 2
     return Interval(*wilson(share * effective, effective))
 
 
 def bootstrap_share(
-    successes: Float[np.ndarray, "film"],
-    trials: Float[np.ndarray, "film"],
-    weights: Int[np.ndarray, "draw film"],
+    successes: Float[np.ndarray, "patient"],
+    trials: Float[np.ndarray, "patient"],
+    weights: Int[np.ndarray, "draw patient"],
 ) -> Interval | None:
-    """Percentiles of the share over draws of films; None where it is mostly undefined."""
+    """Percentiles of the share over draws of patients; None where it is mostly undefined."""
     with np.errstate(invalid="ignore", divide="ignore"):
         shares = (weights @ successes) / (weights @ trials)
     return percentiles(shares)
 
 
 def bootstrap(
-    statistic: Callable[[Int[np.ndarray, "film"]], float],
-    weights: Int[np.ndarray, "draw film"],
+    statistic: Callable[[Int[np.ndarray, "patient"]], float],
+    weights: Int[np.ndarray, "draw patient"],
 ) -> Interval | None:
-    """Percentiles of a statistic of the films' weights, NaN where it is undefined."""
+    """Percentiles of a statistic of the patients' weights, NaN where it is undefined."""
     return percentiles(np.array([statistic(draw) for draw in weights], dtype=np.float64))
 
 
 def percentiles(values: Float[np.ndarray, "draw"]) -> Interval | None:
     """The middle 95 % of the defined values; None if fewer than half are defined.
 
-    None too if all are the same, as of a single film or of films that are all alike: drawing them
-    again tells nothing of others, and an interval without length would claim certainty.
+    None too if all are the same, as of a single patient or of patients that are all alike: drawing
+    them again tells nothing of others, and an interval without length would claim certainty.
     """
     defined = values[np.isfinite(values)]
     if len(defined) < ENOUGH * len(values) or not len(defined):
@@ -112,6 +118,14 @@ def percentiles(values: Float[np.ndarray, "draw"]) -> Interval | None:
         return None
     low, high = np.percentile(defined, LEVEL)
     return Interval(float(low), float(high))
+
+
+def around(value: float, error: float, clusters: int) -> Interval | None:
+    """By Student's t; None without a spread from which to tell."""
+    if clusters < 2 or not error > NO_SPREAD:
+        return None
+    half = _t_quantile(clusters - 1) * error
+    return Interval(value - half, value + half)
 
 
 def _t_quantile(freedom: int) -> float:

@@ -27,7 +27,7 @@ def create(
         typer.Option(metavar="A,B", help="Findings to compare; default all that are shared."),
     ] = None,
     per_finding: Annotated[int, typer.Option(min=1, help="Films for each finding.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Fixes films, orders and sides.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Fixes which films are shown.")] = 0,
     repeats: Annotated[
         int, typer.Option(min=0, help="Comparisons that each reader is shown twice.")
     ] = 0,

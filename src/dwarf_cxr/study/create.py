@@ -1,30 +1,41 @@
-"""`dwarf study create`: asking the models once and freezing what readers will see."""
+"""`dwarf study create`: asking the models once and freezing what readers will see.
 
-import os
+The seed stands in study.json and fixes which films are shown. Whatever could tell whose map is
+whose, names, their order in a pair, readers' orders and sides, is drawn from the system instead.
+"""
+
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32
 
 from dwarf_cxr.data.geometry import rasterise, scale
-from dwarf_cxr.data.images import decode_grey
-from dwarf_cxr.data.splits import file_hash
+from dwarf_cxr.data.originals import original_film
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import ConfigError, DataError
 from dwarf_cxr.evaluation.evaluate import refuse_seen_patients
 from dwarf_cxr.evaluation.zero_shot import words_for
-from dwarf_cxr.files import atomic_folder, sha256_of, write_bytes
+from dwarf_cxr.files import atomic_folder, sha256_of
 from dwarf_cxr.findings import select
 from dwarf_cxr.models.checkpoint import load_model, model_folder
 from dwarf_cxr.models.outputs import StatedClassifier, ZeroShotClassifier, method_of
 from dwarf_cxr.progress import Report
 from dwarf_cxr.study.design import Comparison, choose_films, pairs_of
-from dwarf_cxr.study.folder import FILMS, MAPS, REGIONS, Film, Key, RunKey, Study, write_key
+from dwarf_cxr.study.folder import (
+    FILMS,
+    MAPS,
+    REGIONS,
+    Film,
+    Key,
+    RunKey,
+    Study,
+    write_key,
+    write_pictures,
+)
 from dwarf_cxr.study.pictures import (
     FILM_SIDE,
     MAP_SIDE,
@@ -43,6 +54,7 @@ class StudySettings:
     per_finding: int
     """Films for each finding."""
     seed: int = 0
+    """Fixes the films."""
     repeats: int = 0
     """Comparisons that every reader sees twice."""
     show_regions: bool = False
@@ -93,7 +105,7 @@ def create_study(
     )
     indices = sorted({index for its in chosen.values() for index in its})
     names = _run_names(runs)
-    film_ids = dict(zip(indices, _secret_names(len(indices)), strict=True))
+    film_ids = {index: _random_name() for index in indices}
     cases = [(finding, index) for finding in wanted for index in chosen[finding]]
     most = len(cases) * len(pairs_of(names)) // 2
     if not 0 <= settings.repeats <= most:
@@ -105,25 +117,21 @@ def create_study(
     tell = progress or (lambda line, done, total: None)
     with atomic_folder(out) as fresh:
         fresh.chmod(0o700)
+        maps: dict[str, bytes] = {}
         run_of_map: dict[str, str] = {}
         map_of: dict[tuple[str, int, str], str] = {}
-        map_ids = iter(_secret_names(len(cases) * len(runs)))
-        pictures: dict[Path, bytes] = {}
         for number, (name, model) in enumerate(zip(names, models, strict=True)):
             tell(f"asking run {number + 1} of {len(runs)}", number, steps)
             outputs = model.predict(prepared.pixels[np.array(indices)], wanted)
             for finding, index in cases:
                 map_ = outputs.maps[indices.index(index), wanted.index(finding)]
-                map_id = next(map_ids)
-                picture = _map_picture(map_, prepared, index, stretch=settings.stretch)
-                pictures[fresh / MAPS / f"{map_id}.png"] = picture
+                map_id = _random_name()
+                maps[map_id] = _map_picture(map_, prepared, index, stretch=settings.stretch)
                 run_of_map[map_id] = name
                 map_of[name, index, finding] = map_id
-        # not run after run: the order in which maps came to be would tell them apart
-        for path in sorted(pictures):
-            write_bytes(path, pictures[path])
-            os.utime(path, (0, 0))
-        films = []
+        write_pictures(fresh / MAPS, maps)
+        films: list[Film] = []
+        pictures: dict[str, bytes] = {}
         small_films = 0
         for done, index in enumerate(indices):
             tell(f"freezing film {done + 1} of {len(indices)}", len(runs) + done, steps)
@@ -132,20 +140,24 @@ def create_study(
                 int(prepared.heights[index]),
                 min(FILM_SIDE, max(int(prepared.widths[index]), int(prepared.heights[index]))),
             )
-            original = _original(prepared, index)
+            original = original_film(prepared, index)
             small_films += original is None
-            content = film_png(prepared.pixels[index] if original is None else original, frame)
-            write_bytes(fresh / FILMS / f"{film_ids[index]}.png", content)
+            shown = prepared.pixels[index] if original is None else original
+            pictures[film_ids[index]] = film_png(shown, frame)
             films.append(Film(film_ids[index], *frame))
-        tell("everything is frozen", steps, steps)
+        write_pictures(fresh / FILMS, pictures)
         comparisons = _comparisons(cases, names, map_of, film_ids)
         if settings.show_regions:
             frames = {film.film_id: (film.width, film.height) for film in films}
             index_of = {film_id: index for index, film_id in film_ids.items()}
-            for one in comparisons:
-                index = index_of[one.film]
-                outline = _outline(prepared, index, one.finding, frames[one.film])
-                write_bytes(fresh / REGIONS / f"{one.comparison_id}.png", outline)
+            outlines = {
+                one.comparison_id: _outline(
+                    prepared, index_of[one.film], one.finding, frames[one.film]
+                )
+                for one in comparisons
+            }
+            write_pictures(fresh / REGIONS, outlines)
+        tell("everything is frozen", steps, steps)
         study = Study(
             folder=fresh,
             seed=settings.seed,
@@ -162,7 +174,14 @@ def create_study(
         study.write()
         keys = tuple(_run_key(*one) for one in zip(names, runs, models, strict=True))
         images = {film_ids[index]: prepared.image_ids[index] for index in indices}
-        write_key(fresh, Key(keys, run_of_map, images))
+        numbers = {
+            patient: number
+            for number, patient in enumerate(
+                dict.fromkeys(prepared.patient_ids[index] for index in indices), start=1
+            )
+        }
+        patients = {film_ids[index]: numbers[prepared.patient_ids[index]] for index in indices}
+        write_key(fresh, Key(keys, run_of_map, images, patients, secrets.randbits(64)))
     return Study.open(out)
 
 
@@ -203,20 +222,8 @@ def _run_key(name: str, run: Path, model: StatedClassifier) -> RunKey:
     )
 
 
-def _secret_names(count: int) -> list[str]:
-    """Drawn anew each time: who knows the seed learns nothing."""
-    return [secrets.token_hex(8) for _ in range(count)]
-
-
-def _original(data: PreparedData, index: int) -> UInt8[np.ndarray, "h w"] | None:
-    """The original film, where it is still what was prepared."""
-    try:
-        content = Path(data.sources[index]).read_bytes()
-        if file_hash(sha256(content).hexdigest()) == data.file_hashes[index]:
-            return decode_grey(content, data.sources[index])
-    except OSError:
-        pass
-    return None
+def _random_name() -> str:
+    return secrets.token_hex(8)
 
 
 def _map_picture(
@@ -238,14 +245,13 @@ def _comparisons(
     map_of: dict[tuple[str, int, str], str],
     film_ids: dict[int, str],
 ) -> list[Comparison]:
-    """Every two runs on every case; the order of a pair's maps is secret, as their names are."""
+    """Every two runs on every case; the order of a pair's maps is random."""
     comparisons = []
     for finding, index in cases:
         for pair in pairs_of(names):
             maps = [map_of[name, index, finding] for name in pair]
             first = secrets.randbelow(2)
-            (comparison_id,) = _secret_names(1)
             comparisons.append(
-                Comparison(comparison_id, film_ids[index], finding, (maps[first], maps[1 - first]))
+                Comparison(_random_name(), film_ids[index], finding, (maps[first], maps[1 - first]))
             )
     return comparisons

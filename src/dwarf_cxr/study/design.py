@@ -50,8 +50,9 @@ def choose_films(
 ) -> dict[str, list[int]]:
     """Indices of `per_finding` films of the split for each finding that is present on them.
 
-    A patient is taken once for a finding, and a film for another finding only when no other film is
-    left. With `with_regions` only films with a region of the finding are taken.
+    A patient is taken once for a finding, and for another finding only when no other patient is
+    left, then with another film if there is one. With `with_regions` only films with a
+    region of the finding are taken.
 
     Raises:
         ConfigError: fewer than one film is asked for.
@@ -65,6 +66,7 @@ def choose_films(
     chosen: dict[str, list[int]] = {}
     patients: dict[str, int] = {}
     used: set[int] = set()
+    seen: set[str] = set()
     for finding in findings:
         column = data.findings.index(finding)
         there = [
@@ -73,13 +75,15 @@ def choose_films(
             if data.labels[index, column] == 1 and (has_region[index, column] or not with_regions)
         ]
         order = generator.permutation(np.array(there, dtype=np.int64)).tolist()
-        order.sort(key=lambda index: index in used)  # stable: fresh films first
+        # stable: fresh patients first, and of a patient's films fresh ones
+        order.sort(key=lambda index: (data.patient_ids[index] in seen, index in used))
         by_patient: dict[str, int] = {}
         for index in order:
             by_patient.setdefault(data.patient_ids[index], index)
         patients[finding] = len(by_patient)
         chosen[finding] = list(by_patient.values())[:per_finding]
         used.update(chosen[finding])
+        seen.update(data.patient_ids[index] for index in chosen[finding])
     if min(patients.values(), default=per_finding) < per_finding:
         raise _too_few(patients, per_finding, data, split, with_regions=with_regions)
     return chosen

@@ -11,19 +11,22 @@ links.json   readers whose link was withdrawn (`web/links.py`)
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from dwarf_cxr.errors import DataError
-from dwarf_cxr.files import atomic_path, read_json, write_json
+from dwarf_cxr.files import atomic_path, read_json
 from dwarf_cxr.study.design import Comparison
 
 FORMAT = "blind-study-1"
 STUDY_FILE, KEY_FILE, DATABASE = "study.json", "key.json", "study.db"
 FILMS, MAPS, REGIONS = "films", "maps", "regions"
+NO_TIME = 0
+"""The time of every picture: when each was written could tell whose it is."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,10 @@ class Key:
     """Name of the run of each map."""
     image_of_film: Mapping[str, str]
     """Image id, in the data, of each film."""
+    patient_of_film: Mapping[str, int] = field(default_factory=dict)
+    """A number, which is no identifier, for the patient of each film; empty in older keys."""
+    order_seed: int | None = None
+    """What readers' orders and sides are drawn from; in older keys None, and the study's seed."""
 
     def trained_elsewhere(self, study: "Study") -> list[str]:
         """A sentence on every run that was trained on other data than the films are of."""
@@ -154,18 +161,43 @@ class Study:
     def write(self) -> None:
         """Write study.json."""
         content: dict[str, Any] = {"format": FORMAT}
-        for field in dataclasses.fields(self):
-            if field.name != "folder":
-                value = getattr(self, field.name)
+        for part in dataclasses.fields(self):
+            if part.name != "folder":
+                value = getattr(self, part.name)
                 many = isinstance(value, tuple)
-                content[field.name] = [dataclasses.asdict(one) for one in value] if many else value
-        write_json(self.folder / STUDY_FILE, content)
+                content[part.name] = [dataclasses.asdict(one) for one in value] if many else value
+        write_private(self.folder / STUDY_FILE, _json(content))
 
 
 def write_key(folder: Path, key: Key) -> None:
     """Write key.json, for its owner's eyes alone."""
-    with atomic_path(folder / KEY_FILE, private=True) as temporary:
-        temporary.write_text(json.dumps(dataclasses.asdict(key), indent=1), encoding="utf-8")
+    write_private(folder / KEY_FILE, _json(dataclasses.asdict(key)))
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that its owner alone can read."""
+    with atomic_path(path, private=True) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_pictures(folder: Path, pictures: Mapping[str, bytes]) -> None:
+    """Write pictures into a folder of their own so that nothing but their content tells them apart.
+
+    One after the other by their random names, so that neither the order in which they were made nor
+    that of their places on the disk says whose they are, all of one time, for their owner alone.
+    """
+    folder.mkdir(mode=0o700)
+    for name in sorted(pictures):
+        write_private(folder / f"{name}.png", pictures[name])
+    for name in sorted(pictures):
+        os.utime(folder / f"{name}.png", (NO_TIME, NO_TIME))
+    os.utime(folder, (NO_TIME, NO_TIME))
+
+
+def _json(content: Any) -> bytes:
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode(
+        "utf-8", errors="backslashreplace"
+    )
 
 
 def read_key(folder: Path) -> Key:
@@ -181,6 +213,8 @@ def read_key(folder: Path) -> Key:
             runs=tuple(RunKey(**run) for run in content["runs"]),
             run_of_map=dict(content["run_of_map"]),
             image_of_film=dict(content["image_of_film"]),
+            patient_of_film=dict(content.get("patient_of_film", {})),
+            order_seed=content.get("order_seed"),
         )
     except (KeyError, TypeError) as fault:
         raise DataError(f"{path}: a part is missing or wrong ({fault!r}); restore it") from None

@@ -22,6 +22,8 @@ class Judgement:
     position: int
     comparison_id: str
     film: str
+    patient: str
+    """Whom the film shows, by the key's number; the film itself where an older key has none."""
     finding: str
     first: str
     """Of the two runs the one that was given first to `study create`."""
@@ -67,6 +69,7 @@ def judgements(study: Study, key: Key, given: Sequence[Given]) -> list[Judgement
                 position=one.position,
                 comparison_id=one.comparison_id,
                 film=comparison.film,
+                patient=str(key.patient_of_film.get(comparison.film, comparison.film)),
                 finding=comparison.finding,
                 first=first,
                 second=second,

@@ -155,7 +155,7 @@ def analyse(
         agreements=tuple(agreements(judged, draws=draws, seed=study.seed)),
         consistencies=tuple(consistencies(judged)),
         side_biases=tuple(side_biases(judged)),
-        strengths=tuple(strengths(judged, runs, draws=draws, seed=study.seed)),
+        strengths=tuple(strengths(judged, runs)),
         draws=draws,
     )
 
@@ -167,6 +167,7 @@ PREFERENCE_COLUMNS = (
     "group",
     "name",
     "films",
+    "patients",
     "first_preferred",
     "second_preferred",
     "ties",
@@ -192,6 +193,7 @@ def _preference_row(one: Preference) -> dict[str, Any]:
         "group": one.group,
         "name": safe_cell(one.name),
         "films": one.films,
+        "patients": one.patients,
         "first_preferred": one.counts.first,
         "second_preferred": one.counts.second,
         "ties": one.counts.ties,
@@ -308,8 +310,8 @@ def lines(report: StudyReport) -> list[str]:
                 said.append(f"  {one.group} {one.name}: {share_words(one)}")
     if any(one.p is not None for one in report.preferences):
         said.append(
-            "intervals know that answers about one film belong together; p does not, nor how many "
-            "lines there are"
+            "intervals know that answers about one patient belong together; p does not, nor how "
+            "many lines there are"
         )
     for agreement in report.agreements:
         if agreement.question == "overall":

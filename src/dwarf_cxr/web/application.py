@@ -42,11 +42,21 @@ def build_application(
     Args:
         hosts: names that it may be asked under, without port.
     """
+    pages = Pages(links)
     application = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     application.mount("/static", StaticFiles(packages=[("dwarf_cxr.web", "static")]), "static")
 
     @application.get(f"{ENTRY}{{token}}")
     def enter(token: str, request: Request) -> Response:
+        """Opens a session, but asks first where it would end another visitor's."""
+        current: Visitor | None = request.state.visitor
+        visitor = links.visitor_of_link(token)
+        if current is None or visitor in (None, current):
+            return change_visitor(token, request)
+        return pages.render(request, "switch.html.j2", {"other": visitor})
+
+    @application.post(f"{ENTRY}{{token}}")
+    def change_visitor(token: str, request: Request) -> Response:
         visitor = links.visitor_of_link(token)
         session = None if visitor is None else links.session(visitor)
         if session is None:

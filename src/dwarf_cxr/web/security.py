@@ -6,10 +6,10 @@ One ASGI layer around the whole application, so that error pages have it too.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -110,12 +110,10 @@ class Guard:
 
     def _visitor(self, headers: Headers) -> tuple[Visitor | None, bool]:
         """Whose session it is, and whether half of it has passed."""
-        try:
-            cookies = SimpleCookie(headers.get("cookie", ""))
-        except CookieError:
-            return None, False
-        cookie = cookies.get(self.links.cookie)
-        found = None if cookie is None else self.links.visitor_of_session(cookie.value)
+        # as browsers do: http.cookies gives up at the first cookie of another program on this host
+        # that is no valid one, and all that come after it are lost
+        cookie = cookie_parser(headers.get("cookie", "")).get(self.links.cookie)
+        found = None if cookie is None else self.links.visitor_of_session(cookie)
         return (None, False) if found is None else (found[0], found[1] < SESSION_SECONDS / 2)
 
     def _check_host(self, headers: Headers) -> None:
@@ -167,7 +165,7 @@ class Guard:
             raise RefusedError(401, "Your session has ended. Open your private link again.")
         if not self.links.is_form_token(token, visitor):
             raise RefusedError(
-                403, "The request comes from another reader's page. Reload this one."
+                403, "Another link was opened in this browser since. Open your own again."
             )
 
     def _fields(self, body: bytes) -> list[tuple[str, str]]:

@@ -93,7 +93,10 @@ def serve(
 
 def _bound(host: str, port: int) -> socket.socket:
     """A socket at the address, so that a link is said only when somebody will answer there."""
-    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio sends at once (TCP_NODELAY) only where the protocol is named; else every answer of a
+    # connection that is kept waits 40 ms for the browser to confirm its head
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))

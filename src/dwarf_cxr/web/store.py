@@ -33,7 +33,8 @@ def open_database(path: Path, migrations: Sequence[Migration]) -> Engine:
     timeout. The version is the number of migrations done, in `PRAGMA user_version`.
 
     Raises:
-        DataError: not a database, or one of a newer version than `migrations` leads to.
+        DataError: not a database, one that is busy or cannot be written, or one of a newer version
+            than `migrations` leads to; says which.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,8 +63,9 @@ def open_database(path: Path, migrations: Sequence[Migration]) -> Engine:
             connection.exec_driver_sql(f"PRAGMA user_version = {len(migrations)}")
     except BaseException as fault:
         engine.dispose()
-        if isinstance(getattr(fault, "orig", fault), sqlite3.DatabaseError):
-            raise DataError(f"{path}: not a usable database ({fault}); restore a backup") from fault
+        cause = getattr(fault, "orig", fault)
+        if isinstance(cause, sqlite3.DatabaseError):
+            raise DataError(f"{path}: {_remedy(cause)}") from fault
         raise
     return engine
 
@@ -157,6 +159,31 @@ def _only_reading(path: Path) -> sqlite3.Connection:
         timeout=BUSY_SECONDS,
         check_same_thread=False,
     )
+
+
+def _remedy(fault: sqlite3.DatabaseError) -> str:
+    """What is wrong with a database and what to do; a backup is for damage alone.
+
+    Whoever restores one over a database that is merely busy loses what was answered since.
+    """
+    primary = getattr(fault, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return (
+            f"another program holds it for more than {BUSY_SECONDS:.0f} s ({fault}); it is not "
+            "damaged: end that program, or wait, and give the command again"
+        )
+    if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
+        return f"cannot be written ({fault}); make the file and its folder writable"
+    if primary == sqlite3.SQLITE_CANTOPEN:
+        return f"cannot be opened ({fault}); make the file and its folder readable and writable"
+    if primary == sqlite3.SQLITE_FULL:
+        return f"the disk is full ({fault}), what was saved is as it was; free some space"
+    if primary == sqlite3.SQLITE_IOERR:
+        return (
+            f"the disk does not answer ({fault}); see that it is there and not full, and give the "
+            "command again"
+        )
+    return f"not a usable database ({fault}); restore a backup"
 
 
 def _separate(connection: Any, _record: Any) -> None:

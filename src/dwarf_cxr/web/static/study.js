@@ -60,12 +60,17 @@ function sayRefused() {
   say(words.join(" "));
 }
 
+/* What the server says on a page that refuses something. */
+function sentenceOf(page) {
+  const heading = new DOMParser().parseFromString(page, "text/html").querySelector("h1");
+  return heading?.textContent || "The server gave no reason.";
+}
+
 /* Keep what was refused apart, unless the question was answered anew meanwhile. */
 function setAside(refused, page) {
-  const sentence = new DOMParser().parseFromString(page, "text/html").querySelector("h1")?.textContent;
   const others = pending().filter((one) => one.key !== refused.key);
   const anew = others.some((one) => isSameQuestion(one, refused));
-  keep(anew ? others : [...others, { ...refused, refused: sentence || "The server gave no reason." }]);
+  keep(anew ? others : [...others, { ...refused, refused: sentenceOf(page) }]);
   if (isOwn(refused)) showChoice(refused.question);
 }
 
@@ -86,13 +91,18 @@ async function send() {
         body: new URLSearchParams({ question, value, key }),
         keepalive: true,
       });
-      if (response.status === 401 || response.status === 403) {
+      if (response.status === 401) {
         say("Your session has ended. Open your private link again, here or in another tab; your answers are kept and will be sent then.");
         timer = setTimeout(send, 5 * RETRY);
         return;
       }
       if (response.status >= 500) throw new Error("server");
       const page = await response.text();
+      if (response.status === 403) {
+        // asking again changes nothing before the reader has done something, here or in another tab
+        say(`${sentenceOf(page)} Your answers are kept in this browser, and are not saved yet.`);
+        return;
+      }
       if (!response.ok) {
         setAside(next, page);
         continue;
@@ -253,5 +263,10 @@ if (main) {
     if (event.key === "Enter" && event.target === document.body) document.getElementById("next")?.click();
   });
 }
+// another tab may have sent what waits here, or have opened the link that it waits for
+window.addEventListener("storage", (event) => {
+  if (event.key === store) send();
+});
+window.addEventListener("focus", send);
 sayRefused();
 send();
