@@ -986,6 +986,8 @@ def review_write(
         f"{done.absent} absent, {done.unsure} unsure, {done.undecided} undecided; "
         f"{count(done.regions, 'region')}, {count(done.changed_labels, 'label')} changed"
     )
+    for sentence in done.left_out:
+        typer.echo(sentence)
     typer.echo(f"next: dwarf train METHOD --data {out} --out RUN")
 
 

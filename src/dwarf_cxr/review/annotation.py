@@ -36,6 +36,8 @@ MOST_POINTS = 2000
 """Of one polygon."""
 LONGEST_COMMENT = 2000
 """Characters."""
+DATA, RUN, READER, FILE = "data", "run-", "reader-", "file"
+"""Who suggests a region (`Suggested.by`), or how that begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,8 @@ class Suggested:
     """Which suggestion a region goes back to."""
 
     by: str
-    """`data`, `run-` and the start of its weights' SHA-256, or `reader-` and a number, which are
-    suggestions to the adjudicator."""
+    """`data`, `run-` and the start of its weights' SHA-256, `reader-` and a number, which are
+    suggestions to the adjudicator, or `file`: taken over from one that says so of the region."""
     number: int
     """Its place among the regions that are suggested so."""
 
