@@ -72,6 +72,8 @@ def _first_tables(connection: Connection) -> None:
         )
 
 
+HALF = "\\ud"
+"""How a character of two halves begins in the JSON of a row."""
 MIGRATIONS: Sequence[Migration] = (_first_tables,)
 
 
@@ -341,4 +343,9 @@ def _text(assessment: Assessment) -> str:
 
 
 def _assessment(written: str) -> Assessment:
-    return assessment_from_json(json.loads(written), "review.db")
+    content = json.loads(written)
+    if HALF in written:
+        # reviews of before may hold half a character, which no page can be written with
+        whole = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
+        content = json.loads(whole)
+    return assessment_from_json(content, "review.db")

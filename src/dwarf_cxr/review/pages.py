@@ -6,6 +6,7 @@ name of a file, and no report stands on any page or address.
 
 import dataclasses
 import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,13 +14,19 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
+from dwarf_cxr.data.records import Finding
 from dwarf_cxr.errors import DataError
 from dwarf_cxr.review.annotation import (
+    DATA,
+    MOST_REGIONS,
     NOTHING,
+    READER,
+    RUN,
     Assessment,
     assessment_from_json,
     assessment_to_json,
     checked_assessment,
+    is_text,
     shape_to_json,
 )
 from dwarf_cxr.review.folder import Review, read_settings
@@ -253,7 +260,7 @@ class _Desk:
         if label != label and not regions:  # NaN: never assessed
             return None
         return {
-            "by": "data",
+            "by": DATA,
             "kind": "data",
             "title": "Data",
             "verdict": None if label != label else ("present" if label else "absent"),
@@ -269,7 +276,7 @@ class _Desk:
         shapes = suggestions.regions(film, finding, self._review.frame(film))
         return {
             # an answer to one model's region says nothing of another model's
-            "by": f"run-{suggestions.about.sha256[:12]}",
+            "by": f"{RUN}{suggestions.about.sha256[:12]}",
             "kind": "run",
             "title": "Model",
             "verdict": None if cut is None else ("present" if score >= cut else "absent"),
@@ -295,7 +302,8 @@ class _Desk:
         if not isinstance(content, Mapping):
             raise DataError(f"{where}: not an object; reload the page")
         version, key, kind = content.get("version"), content.get("key"), content.get("kind")
-        if type(version) is not int or not isinstance(key, str) or not 0 < len(key) <= LONGEST_KEY:
+        is_key = isinstance(key, str) and 0 < len(key) <= LONGEST_KEY and is_text(key)
+        if type(version) is not int or not isinstance(key, str) or not is_key:
             raise DataError(
                 f"{where}: needs the version it goes back to and a key; reload the page"
             )
@@ -310,13 +318,14 @@ class _Desk:
             raise DataError(f"{where}: names no finding; reload the page")
         edits: dict[str, Assessment] = {}
         notes: list[str] = []
-        for number, assessment in written.items():
-            if not str(number).isdecimal() or int(number) >= len(self._findings):
-                raise DataError(f"{where}: finding {number!r} is not of this review")
-            finding = self._findings[int(number)]
-            edits[finding], said = checked_assessment(
-                assessment_from_json(assessment, finding), self._review.frame(film), finding
-            )
+        finding_of = {str(number): finding for number, finding in enumerate(self._findings)}
+        for number, content_of_it in written.items():
+            finding = finding_of.get(number)
+            if finding is None:
+                raise DataError(f"{where}: finding {number[:20]!r} is not of this review")
+            assessment = assessment_from_json(content_of_it, finding)
+            self._check_suggested(reader, film, finding, assessment)
+            edits[finding], said = checked_assessment(assessment, self._review.frame(film), finding)
             notes += said
         state = self._ledger.edit(
             film,
@@ -327,6 +336,43 @@ class _Desk:
             suggestions_shown=shown if isinstance(shown, bool) else None,
         )
         return state, notes
+
+    def _check_suggested(
+        self, reader: str, film: int, finding: Finding, assessment: Assessment
+    ) -> None:
+        """Refuse regions that go back to a suggestion that nobody made."""
+        named = {one.suggested for one in assessment.regions if one.suggested is not None}
+        if named:
+            before = self._ledger.state(film, reader).assessments.get(finding, NOTHING)
+            # what was kept once stays, whatever is suggested now
+            named -= {one.suggested for one in before.regions if one.suggested is not None}
+        for one in sorted(named, key=lambda suggested: (suggested.by, suggested.number)):
+            if one.number >= self._suggested_by(reader, film, finding, one.by):
+                raise DataError(
+                    f"{finding}: goes back to region {reprlib.repr(one.number)} that "
+                    f"{one.by!r} suggests, and there is none; reload the page"
+                )
+
+    def _suggested_by(self, reader: str, film: int, finding: Finding, by: str) -> int:
+        """How many regions of a film somebody suggests to the reader."""
+        if by == DATA:
+            group = self._data_group(film, finding)
+        elif by.startswith(RUN):
+            group = self._model_group(film, finding)
+        else:
+            return self._marked_by(reader, film, finding, by)
+        return 0 if group is None or group["by"] != by else len(group["regions"])
+
+    def _marked_by(self, reader: str, film: int, finding: Finding, by: str) -> int:
+        """How many regions a reader may have marked when the adjudicator saw them: they go on."""
+        if not self._is_adjudicator(reader):
+            return 0
+        said = self._ledger.said(film).get((film, finding), {})
+        names = {
+            f"{READER}{number}": name
+            for number, name in enumerate(readers_of(self._review, self._ledger), start=1)
+        }
+        return MOST_REGIONS if names.get(by) in said else 0
 
     def overview(self, links: Links) -> dict[str, Any]:
         """What the owner sees: progress, agreement, and the readers' private links."""
@@ -352,7 +398,7 @@ class _Desk:
 
 def _reader_group(number: int, said: Assessment) -> dict[str, Any]:
     return {
-        "by": f"reader-{number}",
+        "by": f"{READER}{number}",
         "kind": "reader",
         "title": f"Reader {number}",
         "verdict": said.verdict,
