@@ -918,6 +918,9 @@ def review_serve(
 def review_invite(
     review: ReviewArgument,
     readers: Annotated[list[str], typer.Argument(metavar="READER", help="Names.")],
+    add: Annotated[
+        bool, typer.Option("--add", help="Add those who are no readers of the review yet.")
+    ] = False,
     host: HostOption = "127.0.0.1",
     port: PortOption = 8000,
     allow_host: AllowHostOption = None,
@@ -927,7 +930,8 @@ def review_invite(
     from dwarf_cxr.review.command import invite
     from dwarf_cxr.web.serving import bound_to
 
-    for name, link in invite(review, readers, host=host, port=port, names=allow_host or []):
+    invited = invite(review, readers, host=host, port=port, names=allow_host or [], adding=add)
+    for name, link in invited:
         typer.echo(f"{name}: {link}")
     typer.echo(
         bound_to(("dwarf", "review", "serve", "DATA"), host, port, allow_host or ()), err=True
@@ -1015,12 +1019,15 @@ def review_import(
     review: ReviewArgument,
     file: Annotated[Path, typer.Argument(metavar="FILE.json", help="A COCO file.")],
     reader: Annotated[str, typer.Option(help="Whose words they are.")],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Also where the reader has said something else.")
+    ] = False,
 ) -> None:
     """Enter the regions and labels of a COCO file as the words of a reader."""
     require_web()
     from dwarf_cxr.review.command import import_regions
 
-    typer.echo("\n".join(import_regions(review, file, reader)))
+    typer.echo("\n".join(import_regions(review, file, reader, replacing=replace)))
 
 
 @app.command()

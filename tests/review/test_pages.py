@@ -332,7 +332,31 @@ def test_the_queue_goes_on_where_the_reader_stopped(enter, review):
     assert anna.get("/next", follow_redirects=False).headers["location"] == "/films/2"
 
 
-def test_eight_readers_at_once(review, ledger):
+def test_who_is_off_the_list_reads_and_writes_nothing_more(enter, ledger, review, data):
+    anna, ben, carla = enter(ANNA), enter(BEN), enter(CARLA)
+    assert save(ben, 1, "a", f0=drawn(BOX)).status_code == 200
+    begin(review.folder, data.folder, readers=["anna", "dora"], adjudicator="emil")
+    for gone in (ben, carla):
+        for page in ("/", "/next", "/films/1", "/films/1/state", "/films/1/film.png"):
+            answer = gone.get(page, follow_redirects=False)
+            assert answer.status_code == 403
+        assert "You are not among the readers of this review." in gone.get("/").text
+        assert save(gone, 2, "b", f0=drawn(BOX)).status_code == 403
+    assert len(list(ledger.changes())) == 1
+    assert anna.get("/films/1").status_code == 200
+    assert enter(Visitor("reader", "dora")).get("/films/1").status_code == 200
+    begin(review.folder, data.folder, readers=["anna", "ben"])
+    assert ben.get("/films/1").status_code == 200
+
+
+def test_eight_readers_at_once(data, tmp_path):
+    names = [f"reader {one}" for one in range(8)]
+    review = begin(tmp_path / "review", data.folder, readers=names)
+    with closing(Ledger(review.database)) as ledger:
+        _read_at_once(review, ledger, names)
+
+
+def _read_at_once(review, ledger, names):
     links = Links.of(review.folder)
     guard = application(review, ledger, links)
     statuses = []
@@ -348,7 +372,7 @@ def test_eight_readers_at_once(review, ledger):
             statuses.append(answer.status_code)
             version = answer.json()["version"]
 
-    threads = [threading.Thread(target=read, args=(f"reader {one}",)) for one in range(8)]
+    threads = [threading.Thread(target=read, args=(name,)) for name in names]
     for thread in threads:
         thread.start()
     for thread in threads:

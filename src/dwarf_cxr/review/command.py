@@ -12,7 +12,7 @@ from dwarf_cxr.review.folder import (
     DATABASE_FILE,
     add_readers,
     begin,
-    check_names,
+    check_known,
     default_folder,
     open_review,
     read_settings,
@@ -66,8 +66,7 @@ def serve_review(
         f"{count(len(settings.findings), 'finding')}"
     )
     base = address(host, port, names)
-    everyone = [*settings.readers, *([settings.adjudicator] if settings.adjudicator else [])]
-    for name in everyone:
+    for name in settings.names:
         part = "adjudicator" if name == settings.adjudicator else "reader"
         say(f"{part} {name}: {link(base, links, Visitor('reader', name))}")
     with closing(Ledger(opened.database)) as ledger:
@@ -81,13 +80,22 @@ def serve_review(
 
 
 def invite(
-    folder: Path, readers: Sequence[str], *, host: str, port: int, names: Sequence[str]
+    folder: Path,
+    readers: Sequence[str],
+    *,
+    host: str,
+    port: int,
+    names: Sequence[str],
+    adding: bool = False,
 ) -> list[tuple[str, str]]:
-    """Names and private links of readers, who are added to the review where they are new."""
+    """Names and private links of readers; `adding` those who are new to the review."""
     from dwarf_cxr.web.links import Links, Visitor
     from dwarf_cxr.web.serving import address, link
 
-    add_readers(folder, readers)
+    if adding:
+        add_readers(folder, readers)
+    else:
+        check_known(read_settings(folder), readers, folder)
     links, base = Links.of(folder), address(host, port, names)
     for name in readers:
         links.admit(Visitor("reader", name))
@@ -98,8 +106,7 @@ def withdraw(folder: Path, readers: Sequence[str]) -> None:
     """End the links and open sessions of readers; what they said is kept."""
     from dwarf_cxr.web.links import Links, Visitor
 
-    settings = read_settings(folder)
-    known = (*settings.readers, *([settings.adjudicator] if settings.adjudicator else []))
+    known = read_settings(folder).names
     if strangers := [name for name in readers if name not in known]:
         raise ConfigError(
             f"reader {', '.join(map(repr, strangers))}: not of this review; its readers: "
@@ -155,16 +162,16 @@ def export(
     return [f"{out}: {count(regions, 'region')} in {count(len(films), 'film')}", where]
 
 
-def import_regions(folder: Path, file: Path, reader: str) -> list[str]:
+def import_regions(folder: Path, file: Path, reader: str, *, replacing: bool) -> list[str]:
     """Enter a COCO file as the words of a reader; what to tell the user."""
-    check_names([reader])
+    check_known(read_settings(folder), [reader], folder)
     review = open_review(folder)
     with closing(Ledger(review.database)) as ledger:
-        done = import_coco(review, ledger, file, reader)
-    if reader != review.settings.adjudicator:
-        add_readers(folder, [reader])
+        done = import_coco(review, ledger, file, reader, replacing=replacing)
+    replaced = f"{count(done.replaced, 'finding')} replaced, as {reader} had said something else"
     return [
         *done.notes,
+        *([replaced] if done.replaced else []),
         f"{count(done.films, 'film')}, {count(done.findings, 'finding')} and "
         f"{count(done.regions, 'region')} entered as the words of {reader}",
     ]

@@ -8,6 +8,7 @@ suggestions/    what the model says (`suggestions.py`)
 
 import dataclasses
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,12 @@ class Settings:
     """`uncertainty`, `disagreement`, `data`, or the name of a file."""
     films: tuple[int, ...]
     """Indices in DATA of the films to review, in the order in which they are shown."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All who read: the readers, and the adjudicator as the last."""
+        third = self.adjudicator
+        return (*self.readers, *([] if third is None or third in self.readers else [third]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,6 +210,21 @@ def add_readers(folder: Path, names: Sequence[str]) -> None:
         new = tuple(name for name in names if name not in known)
         if new:
             write_settings(folder, dataclasses.replace(settings, readers=(*settings.readers, *new)))
+
+
+def check_known(settings: Settings, names: Sequence[str], folder: Path) -> None:
+    """Refuse names of nobody who reads in the review: a slip of the pen becomes no reader.
+
+    Raises:
+        ConfigError: it names them, those who do, and how to add one.
+    """
+    check_names(names)
+    if strangers := [name for name in names if name not in settings.names]:
+        raise ConfigError(
+            f"reader {', '.join(map(repr, strangers))}: not of this review; its readers: "
+            f"{', '.join(settings.names)}; add one with `dwarf review invite {folder} "
+            f"{shlex.join(strangers)} --add`"
+        )
 
 
 def check_names(names: Sequence[str]) -> None:

@@ -29,7 +29,7 @@ from dwarf_cxr.review.annotation import (
     is_text,
     shape_to_json,
 )
-from dwarf_cxr.review.folder import Review, read_settings
+from dwarf_cxr.review.folder import SETTINGS_FILE, Review, read_settings
 from dwarf_cxr.review.ledger import FilmState, Ledger, StaleError
 from dwarf_cxr.review.pictures import film_png, map_png
 from dwarf_cxr.review.progress import agreement, disputes, progress, readers_of
@@ -59,6 +59,13 @@ def _router(review: Review, ledger: Ledger, links: Links) -> APIRouter:
     pages = Pages(links)
     desk = _Desk(review, ledger)
 
+    def reader_of(request: Request) -> str:
+        """Whoever asks, if the review still has them: a list of readers can become shorter."""
+        name = visitor_of(request, "reader").name
+        if name not in desk.names():
+            raise HTTPException(403, "You are not among the readers of this review.")
+        return name
+
     def store_of(reader: str) -> str:
         """What the browser keeps unsaved changes under: other reviews may share the address."""
         return f"{links.cookie}/{reader}"
@@ -69,42 +76,42 @@ def _router(review: Review, ledger: Ledger, links: Links) -> APIRouter:
         if visitor is not None and visitor.role == "owner":
             content = desk.overview(links)
             return pages.render(request, "review/overview.html.j2", content)
-        reader = visitor_of(request, "reader").name
+        reader = reader_of(request)
         content = {**desk.queue(reader, page), "store": store_of(reader)}
         return pages.render(request, "review/queue.html.j2", content)
 
     @router.get("/next")
     def following(request: Request) -> Response:
-        number = desk.next_open(visitor_of(request, "reader").name)
+        number = desk.next_open(reader_of(request))
         return RedirectResponse("/" if number is None else f"/films/{number}", status_code=303)
 
     @router.get("/films/{number}")
     def film(request: Request, number: int) -> Response:
-        reader = visitor_of(request, "reader").name
+        reader = reader_of(request)
         index = desk.index(number)
         content = {**desk.film(reader, index), "store": store_of(reader)}
         return pages.render(request, "review/film.html.j2", content)
 
     @router.get("/films/{number}/film.png")
     def picture(request: Request, number: int) -> Response:
-        visitor_of(request, "reader")
+        reader_of(request)
         return Response(film_png(review, desk.index(number)), media_type="image/png")
 
     @router.get("/films/{number}/maps/{finding}.png")
     def map_picture(request: Request, number: int, finding: int) -> Response:
-        visitor_of(request, "reader")
+        reader_of(request)
         return Response(desk.map(desk.index(number), finding), media_type="image/png")
 
     @router.get("/films/{number}/state")
     def state(request: Request, number: int) -> Response:
-        reader = visitor_of(request, "reader").name
+        reader = reader_of(request)
         index = desk.index(number)
         content = desk.state_json(ledger.state(index, reader))
         return JSONResponse({**content, "suggestions": desk.suggestions(reader, index)})
 
     @router.post("/films/{number}/changes")
     async def change(request: Request, number: int) -> Response:
-        reader = visitor_of(request, "reader").name
+        reader = reader_of(request)
         index = desk.index(number)
         try:
             content = json.loads(await request.body())
@@ -124,7 +131,17 @@ class _Desk:
         self._queued = frozenset(review.settings.films)
         self._findings = review.settings.findings
         self._standing = Standing(review, ledger)
+        self._names: tuple[tuple[int, int, int], tuple[str, ...]] | None = None
         agreement(review, ledger, self._standing)  # before the first visitor waits for it
+
+    def names(self) -> tuple[str, ...]:
+        """Who reads now: review.json is looked at for every request, and read where it changed."""
+        about = (self._review.folder / SETTINGS_FILE).stat()
+        seen = about.st_ino, about.st_mtime_ns, about.st_size
+        known = self._names
+        if known is None or known[0] != seen:
+            known = self._names = seen, read_settings(self._review.folder).names
+        return known[1]
 
     def index(self, number: int) -> int:
         """The film with a number.
@@ -377,7 +394,6 @@ class _Desk:
     def overview(self, links: Links) -> dict[str, Any]:
         """What the owner sees: progress, agreement, and the readers' private links."""
         settings = read_settings(self._review.folder)
-        names = [*settings.readers, *([settings.adjudicator] if settings.adjudicator else [])]
         review = dataclasses.replace(self._review, settings=settings)
         return {
             "name": self._review.data.name,
@@ -386,7 +402,7 @@ class _Desk:
             "order": settings.order,
             "progress": progress(review, self._ledger, self._standing),
             "adjudicator": settings.adjudicator,
-            "links": [(name, links.path(Visitor("reader", name))) for name in names],
+            "links": [(name, links.path(Visitor("reader", name))) for name in settings.names],
             "agreement": agreement(review, self._ledger, self._standing),
             "disputes": sum(
                 not one.is_decided
