@@ -887,6 +887,13 @@ def review_serve(
         ),
     ] = None,
     findings: FindingsOption = None,
+    split: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="Whose films are queued: train, val, test or all (the default). Where a model "
+            "suggests, train keeps its word out of what it is scored by.",
+        ),
+    ] = None,
     host: HostOption = "127.0.0.1",
     port: PortOption = 8000,
     allow_host: AllowHostOption = None,
@@ -907,6 +914,7 @@ def review_serve(
         adjudicator=adjudicator,
         order=order,
         findings=_names(findings),
+        split=split,
         host=host,
         port=port,
         names=allow_host or [],

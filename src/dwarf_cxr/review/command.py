@@ -10,6 +10,7 @@ from dwarf_cxr.progress import shown_progress
 from dwarf_cxr.review.coco_files import export_coco, import_coco
 from dwarf_cxr.review.folder import (
     DATABASE_FILE,
+    Review,
     add_readers,
     begin,
     check_known,
@@ -23,7 +24,7 @@ from dwarf_cxr.review.ledger import Ledger
 from dwarf_cxr.review.pictures import film_png
 from dwarf_cxr.review.progress import agreement, progress
 from dwarf_cxr.review.words import count
-from dwarf_cxr.review.writing import Written, decisions, write
+from dwarf_cxr.review.writing import TRAIN, Written, decisions, write
 
 Say = Callable[[str], None]
 
@@ -37,6 +38,7 @@ def serve_review(
     adjudicator: str | None,
     order: str | None,
     findings: Sequence[str] | None,
+    split: str | None,
     host: str,
     port: int,
     names: Sequence[str],
@@ -57,6 +59,7 @@ def serve_review(
             adjudicator=adjudicator,
             order=order,
             findings=findings,
+            split=split,
             report=report,
         )
     links = Links.of(opened.folder)
@@ -65,6 +68,8 @@ def serve_review(
         f"{opened.folder}: {count(len(settings.films), 'film')}, order: {settings.order}, "
         f"{count(len(settings.findings), 'finding')}"
     )
+    if warning := scored_films(opened):
+        say(warning)
     base = address(host, port, names)
     for name in settings.names:
         part = "adjudicator" if name == settings.adjudicator else "reader"
@@ -77,6 +82,17 @@ def serve_review(
             names=names,
             say=say,
         )
+
+
+def scored_films(review: Review) -> str | None:
+    """What to say where a model's suggestions stand beside films by which models are scored."""
+    scored = sum(review.data.splits[film] != TRAIN for film in review.settings.films)
+    if review.suggestions is None or not scored:
+        return None
+    return (
+        f"{count(scored, 'film')} of the val and test splits: whoever sees the model's suggestions "
+        "there is led by what is to be scored; --split train queues films that train alone"
+    )
 
 
 def invite(
