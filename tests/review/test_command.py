@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import sqlite3
 from contextlib import closing
 
@@ -101,6 +102,16 @@ def test_invite_adds_readers_and_prints_their_links(review):
 def test_invite_refuses_names_and_adds_nobody(review, names):
     assert "reader" in refused("invite", "review", *names, "--add")
     assert read_settings(review.folder).readers == ("anna", "ben")
+
+
+def test_where_nobody_can_answer_no_link_is_said(review):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = dwarf("serve", "data", "--review", "review", "--port", port)
+    assert "cannot be bound" in str(done.exception)
+    assert done.output == ""
 
 
 def test_status(review):

@@ -64,22 +64,23 @@ def serve_review(
         )
     links = Links.of(opened.folder)
     settings = opened.settings
-    say(
+    lines = [
         f"{opened.folder}: {count(len(settings.films), 'film')}, order: {settings.order}, "
         f"{count(len(settings.findings), 'finding')}"
-    )
+    ]
     if warning := scored_films(opened):
-        say(warning)
+        lines.append(warning)
     base = address(host, port, names)
     for name in settings.names:
         part = "adjudicator" if name == settings.adjudicator else "reader"
-        say(f"{part} {name}: {link(base, links, Visitor('reader', name))}")
+        lines.append(f"{part} {name}: {link(base, links, Visitor('reader', name))}")
     with closing(Ledger(opened.database)) as ledger:
         serve(
             application(opened, ledger, links, hosts=hosts),
             host=host,
             port=port,
             names=names,
+            first=lines,
             say=say,
         )
 
