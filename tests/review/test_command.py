@@ -195,6 +195,20 @@ def test_export_says_where_the_films_are(review, tmp_path, form):
 
 
 @pytest.mark.parametrize("form", ["coco", "label-studio"])
+def test_export_says_what_is_in_dispute(review, form):
+    with closing(Ledger(review.database)) as ledger:
+        for name, shape in (("anna", box(4, 5, 30, 45)), ("ben", box(50, 60, 80, 90))):
+            ledger.edit(3, name, {"Nodule": present(shape)}, version=0, key="k")
+    done = dwarf("export", "review", "--out", "out.json", "--format", form)
+    # of film 1 the box of both readers
+    assert done.output.splitlines()[:2] == [
+        "out.json: 1 region in 3 films",
+        "2 regions left out: readers call the finding present but do not agree where it is, and "
+        "nobody decided",
+    ]
+
+
+@pytest.mark.parametrize("form", ["coco", "label-studio"])
 def test_export_with_images(review, tmp_path, form):
     done = dwarf("export", "review", "--out", "here/out.json", "--format", form, "--images")
     assert done.exit_code == 0

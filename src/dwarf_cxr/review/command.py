@@ -24,7 +24,7 @@ from dwarf_cxr.review.ledger import Ledger
 from dwarf_cxr.review.pictures import film_png
 from dwarf_cxr.review.progress import agreement, progress
 from dwarf_cxr.review.words import count
-from dwarf_cxr.review.writing import TRAIN, Written, decisions, write
+from dwarf_cxr.review.writing import TRAIN, Written, decisions, disputed_words, write
 
 Say = Callable[[str], None]
 
@@ -176,7 +176,12 @@ def export(
         regions = write_it(review, decided, out)
         where = f"the films are only named, as files under {original_folder(review)}"
         where += "; --images writes them"
-    return [f"{out}: {count(regions, 'region')} in {count(len(films), 'film')}", where]
+    disputed = sum(len(decision.disputed) for decision in decided.values())
+    return [
+        f"{out}: {count(regions, 'region')} in {count(len(films), 'film')}",
+        *([disputed_words(disputed)] if disputed else []),
+        where,
+    ]
 
 
 def import_regions(folder: Path, file: Path, reader: str, *, replacing: bool) -> list[str]:

@@ -43,6 +43,14 @@ Case = tuple[int, Finding]
 """A film's index and a finding."""
 
 
+def disputed_words(regions: int) -> str:
+    """That regions in dispute are not among those that stand."""
+    return (
+        f"{count(regions, 'region')} left out: readers call the finding present but do not agree "
+        "where it is, and nobody decided"
+    )
+
+
 @dataclass(frozen=True)
 class Written:
     """What a new DATA folder owes to the review."""
@@ -64,25 +72,16 @@ class Written:
     @property
     def left_out(self) -> tuple[str, ...]:
         """What was marked and not written, and why, in sentences."""
-        return (
-            *(
-                [
-                    f"{count(self.open_regions, 'region')} left out: readers call the finding "
-                    "present but do not agree where it is, and nobody decided"
-                ]
-                if self.open_regions
-                else []
-            ),
-            *(
-                [
-                    f"{count(self.own_outlines, 'region')} of val and test films left out: marked "
-                    "with outlines of the model taken unchanged, by which its maps would be scored "
-                    "against themselves"
-                ]
-                if self.own_outlines
-                else []
-            ),
-        )
+        told = []
+        if self.open_regions:
+            told.append(disputed_words(self.open_regions))
+        if self.own_outlines:
+            told.append(
+                f"{count(self.own_outlines, 'region')} of val and test films left out: marked with "
+                "outlines of the model taken unchanged, by which its maps would be scored against "
+                "themselves"
+            )
+        return tuple(told)
 
 
 def decisions(review: Review, ledger: Ledger, reader: str | None = None) -> dict[Case, Decision]:
