@@ -888,6 +888,13 @@ def review_serve(
         ),
     ] = None,
     findings: FindingsOption = None,
+    split: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="Whose films are queued: train, val, test or all (the default). Where a model "
+            "suggests, train keeps its word out of what it is scored by.",
+        ),
+    ] = None,
     host: HostOption = "127.0.0.1",
     port: PortOption = 8000,
     allow_host: AllowHostOption = None,
@@ -908,6 +915,7 @@ def review_serve(
         adjudicator=adjudicator,
         order=order,
         findings=_names(findings),
+        split=split,
         host=host,
         port=port,
         names=allow_host or [],
@@ -919,6 +927,9 @@ def review_serve(
 def review_invite(
     review: ReviewArgument,
     readers: Annotated[list[str], typer.Argument(metavar="READER", help="Names.")],
+    add: Annotated[
+        bool, typer.Option("--add", help="Add those who are no readers of the review yet.")
+    ] = False,
     host: HostOption = "127.0.0.1",
     port: PortOption = 8000,
     allow_host: AllowHostOption = None,
@@ -928,7 +939,8 @@ def review_invite(
     from dwarf_cxr.review.command import invite
     from dwarf_cxr.web.serving import bound_to
 
-    for name, link in invite(review, readers, host=host, port=port, names=allow_host or []):
+    invited = invite(review, readers, host=host, port=port, names=allow_host or [], adding=add)
+    for name, link in invited:
         typer.echo(f"{name}: {link}")
     typer.echo(
         bound_to(("dwarf", "review", "serve", "DATA"), host, port, allow_host or ()), err=True
@@ -987,6 +999,8 @@ def review_write(
         f"{done.absent} absent, {done.unsure} unsure, {done.undecided} undecided; "
         f"{count(done.regions, 'region')}, {count(done.changed_labels, 'label')} changed"
     )
+    for sentence in done.left_out:
+        typer.echo(sentence)
     typer.echo(f"next: dwarf train METHOD --data {out} --out RUN")
 
 
@@ -1014,12 +1028,15 @@ def review_import(
     review: ReviewArgument,
     file: Annotated[Path, typer.Argument(metavar="FILE.json", help="A COCO file.")],
     reader: Annotated[str, typer.Option(help="Whose words they are.")],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Also where the reader has said something else.")
+    ] = False,
 ) -> None:
     """Enter the regions and labels of a COCO file as the words of a reader."""
     require_web()
     from dwarf_cxr.review.command import import_regions
 
-    typer.echo("\n".join(import_regions(review, file, reader)))
+    typer.echo("\n".join(import_regions(review, file, reader, replacing=replace)))
 
 
 @app.command()

@@ -404,8 +404,20 @@ def test_run_that_was_not_evaluated_names_the_command(made_data, tmp_path):
 
 def test_runs_on_different_data_are_refused(made_runs, tmp_path):
     other = write_run(tmp_path / "other", write_data(tmp_path / "data", seed=4))
-    with pytest.raises(DataError, match="evaluated on other data"):
+    first_data = metrics_of(made_runs[0])["protocol"]["data"]["folder"]
+    command = f"`dwarf evaluate {other} --data {first_data} --split test`"
+    with pytest.raises(DataError, match=f"evaluated on other data.*{re.escape(command)}"):
         compare([made_runs[0], other], tmp_path / "a.html")
+
+
+def test_what_another_run_lacks_is_an_evaluation_on_the_data_of_the_first(made_runs, tmp_path):
+    fresh = write_run(
+        tmp_path / "fresh", write_data(tmp_path / "reviewed", seed=4), evaluated=False
+    )
+    first_data = metrics_of(made_runs[0])["protocol"]["data"]["folder"]
+    command = f"dwarf evaluate {fresh} --data {first_data} --split test"
+    with pytest.raises(DwarfError, match=re.escape(command)):
+        compare([made_runs[0], fresh], tmp_path / "a.html")
 
 
 def test_an_evaluation_without_the_oracle_is_to_be_made_again(made_runs, tmp_path):

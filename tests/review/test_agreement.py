@@ -45,23 +45,29 @@ def test_what_calls_for_a_third_opinion():
 
 def test_who_decides():
     here, there = present(box(2, 3, 12, 9)), present(triangle((20, 2), (30, 2), (30, 9)))
-    agreed = decide({"anna": here, "ben": there}, ["anna", "ben"], "carla")
-    assert agreed.verdict == "present"
-    assert [name for name, _ in agreed.regions] == ["anna", "ben"]
-    torn = decide({"anna": here, "ben": ABSENT}, ["anna", "ben"], "carla")
+    apart = decide({"anna": here, "ben": there}, ["anna", "ben"], "carla", FRAME)
+    assert (apart.verdict, apart.regions) == ("present", ())
+    assert [name for name, _ in apart.disputed] == ["anna", "ben"]
+    agreed = decide(
+        {"anna": here, "ben": present(box(3, 3, 12, 9))}, ["anna", "ben"], "carla", FRAME
+    )
+    assert agreed.disputed == ()
+    ((name, region),) = agreed.regions
+    assert (name, region.shape) == ("anna+ben", box(3, 3, 12, 9))
+    torn = decide({"anna": here, "ben": ABSENT}, ["anna", "ben"], "carla", FRAME)
     assert torn.verdict is None
     assert torn.regions == ()
-    third = decide({"anna": here, "ben": ABSENT, "carla": ABSENT}, ["anna", "ben"], "carla")
+    third = decide({"anna": here, "ben": ABSENT, "carla": ABSENT}, ["anna", "ben"], "carla", FRAME)
     assert (third.verdict, third.readers) == ("absent", ("carla",))
-    assert decide({"anna": NOTHING}, ["anna", "ben"], None) is None
-    alone = decide({"anna": here, "ben": NOTHING}, ["anna", "ben"], "carla")
+    assert decide({"anna": NOTHING}, ["anna", "ben"], None, FRAME) is None
+    alone = decide({"anna": here, "ben": NOTHING}, ["anna", "ben"], "carla", FRAME)
     assert alone.readers == ("anna",)
     # an adjudicator who looked and said nothing decides nothing
-    assert decide({"anna": ABSENT, "carla": NOTHING}, ["anna"], "carla").readers == ("anna",)
+    assert decide({"anna": ABSENT, "carla": NOTHING}, ["anna"], "carla", FRAME).readers == ("anna",)
 
 
 def test_refused_suggestions_are_known_but_do_not_count():
     refused = MarkedRegion(box(2, 3, 12, 9), "rejected", Suggested("run", 0))
-    decided = decide({"anna": Assessment("present", (refused,))}, ["anna"], None)
+    decided = decide({"anna": Assessment("present", (refused,))}, ["anna"], None, FRAME)
     assert decided.regions == ()
     assert decided.rejected == (refused,)

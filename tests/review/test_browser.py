@@ -390,7 +390,7 @@ def test_what_a_model_suggests_is_shown_accepted_corrected_and_hidden(
     (run / "model.safetensors").write_bytes(b"weights")
     use(monkeypatch, Told(FINDINGS, 32))
     begin(tmp_path / "review", data.folder, run=run, readers=["anna"], order="data")
-    desk = Desk(browser, serve(data.folder), "anna")
+    desk = Desk(browser, serve(data.folder, "--readers", "anna"), "anna")
     desk.open(2)
     shown = desk.tab.locator("#suggestions .group", has_text="Model")
     assert "1 of 1 region open" in shown.text_content()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import sqlite3
 from contextlib import closing
 
@@ -82,9 +83,13 @@ def test_data_that_is_gone_is_said(command, review, tmp_path):
 
 
 def test_invite_adds_readers_and_prints_their_links(review):
-    done = dwarf("invite", "review", "ben", "dora", "--port", 8123)
+    told = refused("invite", "review", "ben", "zoe and co")
+    assert "'zoe and co': not of this review; its readers: anna, ben" in told
+    assert "`dwarf review invite review 'zoe and co' --add`" in told
+    assert read_settings(review.folder).readers == ("anna", "ben")
+    done = dwarf("invite", "review", "ben", "dora", "--add", "--port", 8123)
     assert done.exit_code == 0
-    told = dict(line.split(": ", 1) for line in done.output.splitlines())
+    told = dict(line.split(": ", 1) for line in done.stdout.splitlines())
     assert list(told) == ["ben", "dora"]
     links = Links.of(review.folder)
     for name, link in told.items():
@@ -95,8 +100,18 @@ def test_invite_adds_readers_and_prints_their_links(review):
 
 @pytest.mark.parametrize("names", [["../evil"], ["dora", "=cmd()"], ["dora", "dora"], [" "]])
 def test_invite_refuses_names_and_adds_nobody(review, names):
-    assert "reader" in refused("invite", "review", *names)
+    assert "reader" in refused("invite", "review", *names, "--add")
     assert read_settings(review.folder).readers == ("anna", "ben")
+
+
+def test_where_nobody_can_answer_no_link_is_said(review):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = dwarf("serve", "data", "--review", "review", "--port", port)
+    assert "cannot be bound" in str(done.exception)
+    assert done.output == ""
 
 
 def test_status(review):
@@ -177,6 +192,20 @@ def test_export_says_where_the_films_are(review, tmp_path, form):
     names = [one["file_name" if form == "coco" else "image"] for one in entries]
     assert names == [f"{SECRET_NAME}-0.png", f"{SECRET_NAME}-1.png"]
     assert all((tmp_path / "data-films" / name).is_file() for name in names)
+
+
+@pytest.mark.parametrize("form", ["coco", "label-studio"])
+def test_export_says_what_is_in_dispute(review, form):
+    with closing(Ledger(review.database)) as ledger:
+        for name, shape in (("anna", box(4, 5, 30, 45)), ("ben", box(50, 60, 80, 90))):
+            ledger.edit(3, name, {"Nodule": present(shape)}, version=0, key="k")
+    done = dwarf("export", "review", "--out", "out.json", "--format", form)
+    # of film 1 the box of both readers
+    assert done.output.splitlines()[:2] == [
+        "out.json: 1 region in 3 films",
+        "2 regions left out: readers call the finding present but do not agree where it is, and "
+        "nobody decided",
+    ]
 
 
 @pytest.mark.parametrize("form", ["coco", "label-studio"])
@@ -270,26 +299,69 @@ def coco(**parts):
     return {**document, **parts}
 
 
-def test_import_enters_and_adds_the_reader(review, tmp_path):
+def test_import_enters(review, tmp_path):
     (tmp_path / "in.json").write_text(json.dumps(coco()))
-    done = dwarf("import", "review", "in.json", "--reader", "dora")
-    assert done.output == "1 film, 1 finding and 1 region entered as the words of dora\n"
-    assert read_settings(review.folder).readers == ("anna", "ben", "dora")
+    done = dwarf("import", "review", "in.json", "--reader", "ben")
+    assert done.output == "1 film, 1 finding and 1 region entered as the words of ben\n"
     with closing(Ledger(review.database)) as ledger:
-        (said,) = ledger.state(2, "dora").assessments.values()
+        (said,) = ledger.state(2, "ben").assessments.values()
     assert said.shapes == (box(5, 10, 25, 40),)
-    again = dwarf("import", "review", "in.json", "--reader", "dora")
-    assert again.output == "0 films, 0 findings and 0 regions entered as the words of dora\n"
+    again = dwarf("import", "review", "in.json", "--reader", "ben")
+    assert again.output == "0 films, 0 findings and 0 regions entered as the words of ben\n"
 
 
 def test_import_counts_what_changed_alone(review, tmp_path):
     image = {**coco()["images"][0], "labels": {"Effusion": 0}}
     (tmp_path / "in.json").write_text(json.dumps(coco(images=[image])))
-    dwarf("import", "review", "in.json", "--reader", "dora")
+    dwarf("import", "review", "in.json", "--reader", "ben")
     image["labels"]["Effusion"] = 1
     (tmp_path / "in.json").write_text(json.dumps(coco(images=[image])))
-    again = dwarf("import", "review", "in.json", "--reader", "dora")
-    assert again.output == "1 film, 1 finding and 0 regions entered as the words of dora\n"
+    again = dwarf("import", "review", "in.json", "--reader", "ben", "--replace")
+    assert again.output.splitlines() == [
+        "1 finding replaced, as ben had said something else",
+        "1 film, 1 finding and 0 regions entered as the words of ben",
+    ]
+
+
+def test_import_writes_over_no_words_unless_told(review, tmp_path):
+    image = {**IMAGE, "image_id": f"{SECRET_NAME}-0", "labels": {"Nodule": 0}}
+    (tmp_path / "in.json").write_text(json.dumps(coco(images=[image])))
+    told = refused("import", "review", "in.json", "--reader", "anna")
+    assert "anna has said something else before in 1 case: Mass in film 1;" in told
+    assert rows(review) == 7
+    done = dwarf("import", "review", "in.json", "--reader", "anna", "--replace")
+    assert done.output.splitlines() == [
+        "1 finding replaced, as anna had said something else",
+        "1 film, 2 findings and 1 region entered as the words of anna",
+    ]
+
+
+def test_import_makes_nobody_a_reader(review, tmp_path):
+    (tmp_path / "in.json").write_text(json.dumps(coco()))
+    told = refused("import", "review", "in.json", "--reader", "dora")
+    assert "'dora': not of this review; its readers: anna, ben; add one with" in told
+    assert read_settings(review.folder).readers == ("anna", "ben")
+    assert rows(review) == 7
+
+
+def test_import_takes_experts_words_alone(review, tmp_path):
+    teachers = {**ANNOTATION, "id": 2, "kind": "pseudo", "bbox": [40, 50, 20, 30]}
+    own = {**ANNOTATION, "kind": "expert"}
+    (tmp_path / "in.json").write_text(json.dumps(coco(annotations=[own, teachers])))
+    done = dwarf("import", "review", "in.json", "--reader", "ben")
+    assert done.output.splitlines() == [
+        "1 annotation of kind 'pseudo' left out: no reader's words",
+        "1 film, 1 finding and 1 region entered as the words of ben",
+    ]
+
+
+def test_an_accepted_outline_stays_one_by_way_of_a_file(review, tmp_path):
+    accepted = {**ANNOTATION, "origin": "accepted"}
+    test_film = {**IMAGE, "image_id": f"{SECRET_NAME}-3"}
+    (tmp_path / "in.json").write_text(json.dumps(coco(images=[test_film], annotations=[accepted])))
+    assert dwarf("import", "review", "in.json", "--reader", "ben").exit_code == 0
+    done = dwarf("write", "review", "--out", "new", "--reader", "ben")
+    assert "1 region of val and test films left out" in done.output
 
 
 GOOD = coco()
@@ -310,6 +382,9 @@ FOREIGN = {**IMAGE, "id": 2, "image_id": None, "file_name": "elsewhere.png"}
         (coco(images=[{**IMAGE, "width": 0}]), "whole and positive"),
         (coco(images=[{**IMAGE, "labels": {"Effusion": "yes"}}]), "label 'yes' of Effusion"),
         (coco(images=[{**IMAGE, "labels": {"Mass": 0}}]), "labelled absent"),
+        (coco(images=[{**IMAGE, "labels": {"Mass": [1]}}]), "label [1] of Mass"),
+        (coco(images=[{**IMAGE, "labels": ["Mass"]}]), "labels ['Mass']"),
+        (coco(images=[IMAGE, {**IMAGE, "id": 2, "width": 45, "height": 60}]), "given twice"),
         (coco(categories=[{"id": 4, "name": "Lung tip"}]), "category_id 4"),
         (coco(categories=[{"id": 4, "name": "Mass"}, {"id": 4, "name": "Nodule"}]), "an id each"),
         (coco(annotations=[ANNOTATION, {**ANNOTATION, "image_id": 9}]), "image_id 9"),
@@ -320,7 +395,7 @@ FOREIGN = {**IMAGE, "id": 2, "image_id": None, "file_name": "elsewhere.png"}
 def test_import_of_a_bad_file_enters_nothing(review, tmp_path, written, told):
     text = written if isinstance(written, str) else json.dumps(written)
     (tmp_path / "in.json").write_text(text)
-    assert told in refused("import", "review", "in.json", "--reader", "dora")
+    assert told in refused("import", "review", "in.json", "--reader", "ben")
     assert rows(review) == 7
     assert read_settings(review.folder).readers == ("anna", "ben")
 
@@ -333,7 +408,7 @@ def rows(review):
 def test_import_names_labels_of_other_findings(review, tmp_path):
     image = {**IMAGE, "labels": {"Lung tip": 1, "Effusion": None}}
     (tmp_path / "in.json").write_text(json.dumps(coco(images=[image])))
-    done = dwarf("import", "review", "in.json", "--reader", "dora")
+    done = dwarf("import", "review", "in.json", "--reader", "ben")
     assert done.exit_code == 0
     assert "not findings of the review, their labels are left out: Lung tip" in done.output
 
@@ -354,14 +429,14 @@ def test_an_import_that_breaks_off_enters_nothing(review, tmp_path, monkeypatch)
         add(*words)
 
     monkeypatch.setattr(ledger, "_add", fails_at_the_second)
-    assert dwarf("import", "review", "in.json", "--reader", "dora").exit_code != 0
+    assert dwarf("import", "review", "in.json", "--reader", "ben").exit_code != 0
     assert len(calls) == 2
     assert rows(review) == 7
 
 
 def test_import_refuses_a_missing_file_and_a_bad_name(review):
     assert re.search(
-        "gone.json.*no such file", refused("import", "review", "gone.json", "--reader", "b")
+        "gone.json.*no such file", refused("import", "review", "gone.json", "--reader", "ben")
     )
     assert "reader '<b>'" in refused("import", "review", "in.json", "--reader", "<b>")
     assert rows(review) == 7

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dwarf_cxr.data.geometry import encode_mask, rasterise
-from dwarf_cxr.errors import DataError
+from dwarf_cxr.errors import ConfigError, DataError
 from dwarf_cxr.review.annotation import Assessment, assessment_to_json
 from dwarf_cxr.review.coco_files import export_coco, import_coco
 from dwarf_cxr.review.folder import begin
@@ -79,7 +79,10 @@ def test_an_import_scales_and_can_be_undone(review, ledger, tmp_path):
     file = tmp_path / "in.json"
     file.write_text(json.dumps(document))
     ledger.edit(2, "anna", {"Mass": Assessment("absent", (), "why")}, version=0, key="k")
-    import_coco(review, ledger, file, "anna")
+    with pytest.raises(ConfigError, match="--replace"):
+        import_coco(review, ledger, file, "anna")
+    assert ledger.state(2, "anna").assessments["Mass"].verdict == "absent"
+    assert import_coco(review, ledger, file, "anna", replacing=True).replaced == 1
     state = ledger.state(2, "anna")
     assert state.assessments["Mass"].verdict == "present"
     assert state.assessments["Mass"].comment == "why"

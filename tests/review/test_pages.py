@@ -157,6 +157,81 @@ def test_nonsense_is_refused_and_saved_nowhere(enter, ledger, content, status):
     assert list(ledger.changes()) == []
 
 
+FAR = {**BOX, "x1": 10**400}
+HALF = "\ud83d"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"findings": {"0": {**drawn(BOX), "comment": HALF}}},
+        {"key": HALF},
+        {"findings": {"1" * 5000: drawn(BOX)}},
+        {"findings": {"\u0661": drawn(BOX)}},  # an Arabic one
+        {"findings": {"00": drawn(BOX)}},
+        {"findings": {HALF: drawn(BOX)}},
+        {"findings": {"0": drawn(FAR)}},
+        {"findings": {"0": drawn({**BOX, "x1": 1e308})}},
+        {"findings": {"0": drawn({"kind": "polygon", "points": [[1, 1], [1e308, 9], [9, 1e308]]})}},
+        {"findings": {"0": drawn({"kind": "mask", "width": 10**40, "height": 9, "counts": HALF})}},
+        {"findings": {"0": drawn({"kind": HALF})}},
+        {"findings": {"0": {**drawn(BOX), "verdict": HALF}}},
+        {"kind": HALF},
+    ],
+)
+def test_what_cannot_be_kept_is_refused_and_the_page_stays(enter, ledger, change):
+    anna = enter(ANNA)
+    content = {"kind": "edit", "version": 0, "key": "k", "findings": {"1": drawn(BOX)}}
+    text = json.dumps({**content, **change})
+    headers = {"Content-Type": "application/json"}
+    answer = anna.post("/films/1/changes", content=text, headers=headers)
+    assert answer.status_code == 422
+    assert answer.json()["words"]
+    assert list(ledger.changes()) == []
+    assert anna.get("/films/1/state").status_code == 200
+
+
+def test_half_a_character_that_was_kept_before_breaks_no_page(enter, ledger):
+    from dwarf_cxr.review.annotation import Assessment
+
+    whole = "\U0001f600"
+    words = {"Mass": Assessment("absent", (), HALF), "Nodule": Assessment("absent", (), whole)}
+    ledger.edit(0, "anna", words, version=0, key="k")
+    told = enter(ANNA).get("/films/1/state").json()["findings"]
+    assert [one["comment"] for one in told] == ["?", "", whole]
+
+
+def suggested(by, number, origin="accepted"):
+    region = {"shape": BOX, "origin": origin, "suggested": {"by": by, "number": number}}
+    return {"verdict": "present", "regions": [region], "comment": ""}
+
+
+def test_only_what_was_suggested_can_be_accepted(enter, ledger):
+    anna, carla = enter(ANNA), enter(CARLA)
+    for number, (by, place) in enumerate(
+        [("nobody", 10**40), ("data", 1), ("run-0123", 0), ("reader-1", 0), ("file", 0)]
+    ):
+        answer = save(anna, 1, f"k{number}", f0=suggested(by, place))
+        assert answer.status_code == 422, by
+    assert save(anna, 2, "k", f0=suggested("data", 0, "corrected")).status_code == 422
+    assert list(ledger.changes()) == []
+    first = save(anna, 1, "k", f0=suggested("data", 0))
+    assert first.status_code == 200
+    # to the third the readers are suggested who said something, and nobody else
+    assert save(carla, 1, "k", f0=suggested("reader-2", 0)).status_code == 422
+    assert save(carla, 1, "k", f0=suggested("reader-1", 0)).status_code == 200
+
+
+def test_what_was_accepted_stays_when_the_model_is_another(enter, ledger):
+    from dwarf_cxr.data.records import Box
+    from dwarf_cxr.review.annotation import Assessment, MarkedRegion, Suggested
+
+    region = MarkedRegion(Box(5.5, 6.0, 30.0, 40.25), "accepted", Suggested("run-old", 3))
+    state = ledger.edit(0, "anna", {"Mass": Assessment("present", (region,))}, version=0, key="k")
+    again = {**suggested("run-old", 3), "comment": "sure"}
+    assert save(enter(ANNA), 1, "l", state.version, f0=again).status_code == 200
+
+
 def test_without_the_token_nothing_is_changed(enter, ledger):
     anna = enter(ANNA)
     del anna.headers["X-CSRF-Token"]
@@ -257,7 +332,31 @@ def test_the_queue_goes_on_where_the_reader_stopped(enter, review):
     assert anna.get("/next", follow_redirects=False).headers["location"] == "/films/2"
 
 
-def test_eight_readers_at_once(review, ledger):
+def test_who_is_off_the_list_reads_and_writes_nothing_more(enter, ledger, review, data):
+    anna, ben, carla = enter(ANNA), enter(BEN), enter(CARLA)
+    assert save(ben, 1, "a", f0=drawn(BOX)).status_code == 200
+    begin(review.folder, data.folder, readers=["anna", "dora"], adjudicator="emil")
+    for gone in (ben, carla):
+        for page in ("/", "/next", "/films/1", "/films/1/state", "/films/1/film.png"):
+            answer = gone.get(page, follow_redirects=False)
+            assert answer.status_code == 403
+        assert "You are not among the readers of this review." in gone.get("/").text
+        assert save(gone, 2, "b", f0=drawn(BOX)).status_code == 403
+    assert len(list(ledger.changes())) == 1
+    assert anna.get("/films/1").status_code == 200
+    assert enter(Visitor("reader", "dora")).get("/films/1").status_code == 200
+    begin(review.folder, data.folder, readers=["anna", "ben"])
+    assert ben.get("/films/1").status_code == 200
+
+
+def test_eight_readers_at_once(data, tmp_path):
+    names = [f"reader {one}" for one in range(8)]
+    review = begin(tmp_path / "review", data.folder, readers=names)
+    with closing(Ledger(review.database)) as ledger:
+        _read_at_once(review, ledger, names)
+
+
+def _read_at_once(review, ledger, names):
     links = Links.of(review.folder)
     guard = application(review, ledger, links)
     statuses = []
@@ -273,7 +372,7 @@ def test_eight_readers_at_once(review, ledger):
             statuses.append(answer.status_code)
             version = answer.json()["version"]
 
-    threads = [threading.Thread(target=read, args=(f"reader {one}",)) for one in range(8)]
+    threads = [threading.Thread(target=read, args=(name,)) for name in names]
     for thread in threads:
         thread.start()
     for thread in threads:

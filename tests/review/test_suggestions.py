@@ -8,6 +8,7 @@ from starlette.testclient import TestClient
 from dwarf_cxr.data.geometry import rasterise
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.errors import ConfigError
+from dwarf_cxr.review.command import scored_films
 from dwarf_cxr.review.folder import begin
 from dwarf_cxr.review.ledger import Ledger
 from dwarf_cxr.review.pages import application
@@ -136,6 +137,56 @@ def test_an_order_that_was_asked_for_stays_when_the_run_is_named_again(
     assert settings.films == (4, 2)
     begin(folder, data.folder, order="data")
     assert begin(folder, data.folder, run=run).settings.order == "data"
+
+
+def test_whose_films_are_queued(data, run, tmp_path, monkeypatch):
+    use(monkeypatch, Told(FINDINGS, 32))
+    folder = tmp_path / "review"
+    assert data.splits == ("train", "train", "val", "test", "train", "train", "val")
+
+    def queued(**options):
+        review = begin(folder, data.folder, **options)
+        return set(review.settings.films), scored_films(review)
+
+    assert queued() == (set(range(7)), None)
+    films, warning = queued(run=run)
+    assert films == set(range(7))
+    assert warning.startswith("3 films of the val and test splits: ")
+    assert queued(split="train") == ({0, 1, 4, 5}, None)
+    assert queued() == ({0, 1, 4, 5}, None)
+    assert queued(order="disagreement") == ({0, 1, 4, 5}, None)
+    assert queued(split="test")[0] == {3}
+    assert queued(split="all")[0] == set(range(7))
+    with pytest.raises(ConfigError, match="--split validation: it can be train, val, test or all"):
+        queued(split="validation")
+    names = tmp_path / "mine.txt"
+    names.write_text(f"{data.image_ids[4]}\n{data.image_ids[2]}\n")
+    with pytest.raises(ConfigError, match="none of the 2 films"):
+        queued(split="test", order=str(names))
+    assert queued()[0] == set(range(7))
+
+
+def test_only_regions_that_the_model_suggests_can_be_accepted(data, run, tmp_path, monkeypatch):
+    use(monkeypatch, Told(FINDINGS, 32))
+    review = begin(tmp_path / "review", data.folder, run=run, readers=["anna"])
+    with closing(Ledger(review.database)) as ledger:
+        links = Links.of(review.folder)
+        client = TestClient(application(review, ledger, links), "http://localhost")
+        client.get(links.path(Visitor("reader", "anna")))
+        client.headers["X-CSRF-Token"] = links.form_token(Visitor("reader", "anna"))
+        state = client.get("/films/2/state").json()
+        (group,) = (one for one in state["suggestions"][0] if one["kind"] == "run")
+        assert group["regions"]
+
+        def accept(number):
+            suggested = {"by": group["by"], "number": number}
+            region = {"shape": group["regions"][0], "origin": "accepted", "suggested": suggested}
+            words = {"verdict": "present", "regions": [region], "comment": ""}
+            change = {"kind": "edit", "version": 0, "key": "k", "findings": {"0": words}}
+            return client.post("/films/2/changes", json=change).status_code
+
+        assert accept(len(group["regions"])) == 422
+        assert accept(0) == 200
 
 
 def test_an_answer_to_one_model_is_none_to_another(data, run, tmp_path, monkeypatch):

@@ -125,7 +125,8 @@ def test_two_readers_and_a_third(review, ledger, tmp_path):
     done = write(review, ledger, tmp_path / "torn")
     assert (done.present, done.undecided) == (1, 1)
     data = PreparedData.open(tmp_path / "torn")
-    assert [one.annotator for one in data.regions(0, "Mass")] == ["anna", "ben"]
+    (both,) = data.regions(0, "Mass")
+    assert (both.annotator, both.shape) == ("anna+ben", box(12, 10, 40, 40))
     assert np.isnan(data.labels[0, 1])
     say(ledger, 0, "carla", Effusion=present(there))
     write(review, ledger, tmp_path / "decided")
@@ -138,6 +139,65 @@ def test_two_readers_and_a_third(review, ledger, tmp_path):
     assert [one.annotator for one in alone.regions(0, "Mass")] == ["ben"]
     with pytest.raises(ConfigError, match="anna, ben, carla"):
         write(review, ledger, tmp_path / "nobody", reader="dora")
+
+
+def test_regions_that_readers_dispute_wait_for_the_third(review, ledger, tmp_path):
+    say(ledger, 0, "anna", Mass=present(box(5, 5, 25, 25)))
+    say(ledger, 0, "ben", Mass=present(box(50, 60, 80, 90), box(5, 60, 25, 90)))
+    done = write(review, ledger, tmp_path / "torn")
+    assert (done.present, done.regions, done.open_regions) == (1, 0, 3)
+    assert "3 regions left out" in done.left_out[0]
+    torn = PreparedData.open(tmp_path / "torn")
+    assert torn.regions(0, "Mass") == ()
+    assert torn.labels[0, 0] == 1
+    assert (
+        "3 regions left out"
+        in json.loads((tmp_path / "torn/dataset.json").read_text())["notes"][-1]
+    )
+    say(ledger, 0, "carla", Mass=present(box(50, 60, 80, 90)))
+    decided = write(review, ledger, tmp_path / "decided")
+    assert (decided.regions, decided.open_regions, decided.left_out) == (1, 0, ())
+
+
+def taken(shape, by, origin="accepted"):
+    return Assessment("present", (MarkedRegion(shape, origin, Suggested(by, 0)),))
+
+
+def test_no_model_is_scored_against_its_own_outlines(review, ledger, tmp_path):
+    outline = triangle((5, 5), (40, 8), (20, 30))
+    assert review.data.splits[0:4] == ("train", "train", "val", "test")
+    for film in range(4):
+        say(ledger, film, "anna", Mass=taken(outline, "run-0123"))
+    say(ledger, 2, "anna", Nodule=taken(outline, "run-0123"))
+    say(ledger, 3, "anna", Effusion=taken(outline, "run-0123", "corrected"), Nodule=present())
+    done = write(review, ledger, tmp_path / "new")
+    assert (done.present, done.regions, done.own_outlines) == (7, 3, 3)
+    assert "3 regions of val and test films left out" in done.left_out[0]
+    data = PreparedData.open(tmp_path / "new")
+    assert [len(data.regions(film, "Mass")) for film in range(4)] == [1, 1, 0, 0]
+    assert data.labels[:4, 0].tolist() == [1] * 4
+    # what the data said before stands
+    assert [one.annotator for one in data.regions(2, "Nodule")] == ["first"]
+    assert [one.annotator for one in data.regions(3, "Effusion")] == ["anna"]
+
+
+def test_an_outline_of_the_model_does_not_come_in_by_way_of_the_third(review, ledger, tmp_path):
+    outline, own = triangle((5, 5), (40, 8), (20, 30)), box(50, 60, 80, 90)
+    say(ledger, 3, "anna", Mass=taken(outline, "run-0123"), Effusion=taken(outline, "run-0123"))
+    say(ledger, 3, "ben", Mass=ABSENT, Effusion=present(own))
+    say(ledger, 3, "carla", Mass=taken(outline, "reader-1"), Effusion=taken(own, "reader-2"))
+    done = write(review, ledger, tmp_path / "new")
+    assert (done.regions, done.own_outlines) == (1, 1)
+    data = PreparedData.open(tmp_path / "new")
+    assert data.regions(3, "Mass") == ()
+    assert [one.shape for one in data.regions(3, "Effusion")] == [own]
+
+
+def test_an_outline_that_two_readers_took_is_still_the_models(review, ledger, tmp_path):
+    outline = triangle((5, 5), (40, 8), (20, 30))
+    for reader in ("anna", "ben"):
+        say(ledger, 3, reader, Mass=taken(outline, "run-0123"))
+    assert write(review, ledger, tmp_path / "new").own_outlines == 1
 
 
 def test_nothing_is_written_over_or_without_reason(review, ledger, tmp_path):

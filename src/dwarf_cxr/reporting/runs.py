@@ -139,17 +139,17 @@ def read_runs(
     if repeated:
         raise DwarfError(f"{', '.join(repeated)}: given twice; name every run once")
     names = _short_names(folders)
-    runs = tuple(
-        _read_run(folder, name, split, evaluation or evaluation_folder(folder, split))
-        for folder, name in zip(folders, names, strict=True)
-    )
+    runs: list[EvaluatedRun] = []
+    for folder, name in zip(folders, names, strict=True):
+        its = evaluation or evaluation_folder(folder, split)
+        runs.append(_read_run(folder, name, split, its, compared_on=_data_folder(runs)))
     first = runs[0]
     for run in runs[1:]:
         if run.fingerprint != first.fingerprint:
             raise DataError(
                 f"{run.folder} was evaluated on other data than {first.folder}: "
-                f"{_data_words(run)} and {_data_words(first)}; evaluate both on the same data with "
-                f"`dwarf evaluate RUN --data DATA --split {split}`"
+                f"{_data_words(run)} and {_data_words(first)}; evaluate both on the same data, as "
+                f"with `dwarf evaluate {run.folder} --data {_data_folder(runs)} --split {split}`"
             )
         for name, union in run.data_unions.items():
             if first.data_unions.get(name, union) != union:
@@ -159,17 +159,24 @@ def read_runs(
                     f"{' or '.join(first.data_unions[name].parts)}; evaluate both with the same "
                     "--label-map"
                 )
-    return runs
+    return tuple(runs)
 
 
-def _read_run(folder: Path, name: str, split: str, evaluation: Path) -> EvaluatedRun:
+def _data_folder(runs: Sequence[EvaluatedRun]) -> str | None:
+    """The data that the first run was evaluated on, which the others need too."""
+    return str(runs[0].protocol["data"]["folder"]) if runs else None
+
+
+def _read_run(
+    folder: Path, name: str, split: str, evaluation: Path, compared_on: str | None
+) -> EvaluatedRun:
     if not folder.is_dir() and not (is_exported(folder) and folder.is_file()):
         raise DwarfError(f"{folder}: no such folder; give the folder of a run")
     config_file = folder / "config.yaml"
     config = load_config(config_file) if config_file.is_file() else None
     file = evaluation / "metrics.json"
     if not file.is_file():
-        data = config.data if config is not None else "DATA"
+        data = compared_on or (config.data if config is not None else "DATA")
         raise DwarfError(
             f"{folder}: not evaluated on the {split} split ({file} is missing); run "
             f"`dwarf evaluate {folder} --data {data} --split {split}` first"

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import get_args
 
 import numpy as np
@@ -11,6 +12,7 @@ from dwarf_cxr.data.geometry import Frame, overlap_pixels
 from dwarf_cxr.data.records import Shape
 from dwarf_cxr.evaluation.kappa import cohen_kappa
 from dwarf_cxr.review.annotation import NOTHING, Assessment, MarkedRegion, Verdict
+from dwarf_cxr.review.merging import Named, merged
 
 AGREEING_IOU = 0.5
 """Regions of two readers that overlap less call for a third opinion."""
@@ -64,44 +66,46 @@ class Decision:
     """What stands for all readers of a finding in a film; `verdict` None where they disagree."""
 
     verdict: Verdict | None
-    regions: tuple[tuple[str, MarkedRegion], ...]
-    """Each with the reader who marked it."""
+    regions: tuple[Named, ...]
+    """Each with the reader who marked it, or the readers, as in "anna+ben"."""
     readers: tuple[str, ...]
     """Whose word it is."""
     rejected: tuple[MarkedRegion, ...] = ()
     """Suggestions that those readers refused."""
+    disputed: tuple[Named, ...] = ()
+    """What they marked where all call it present but do not agree where it is: nothing of it
+    stands, and `regions` is empty, until the adjudicator decides."""
 
 
 def decide(
-    said: Mapping[str, Assessment], readers: Sequence[str], adjudicator: str | None
+    said: Mapping[str, Assessment], readers: Sequence[str], adjudicator: str | None, frame: Frame
 ) -> Decision | None:
     """What stands for all; None where nobody gave a verdict.
 
     The adjudicator's word, once given, is the last. Otherwise readers who agree are taken
-    together: the verdict they share, and the regions of all of them. Where they do not agree it is
-    open.
+    together: the verdict they share, and their regions, those of one lesion `merged`. Where they
+    do not agree it is open: in the verdict all of it, in the regions these (`Difference.matters`).
     """
     third = said.get(adjudicator, NOTHING) if adjudicator is not None else NOTHING
     if adjudicator is not None and third.verdict is not None:
-        return _of({adjudicator: third})
+        return _of({adjudicator: third}, frame)
     given = {name: said[name] for name in readers if name in said}
     given = {name: one for name, one in given.items() if one.verdict is not None}
     if not given:
         return None
     if len({one.verdict for one in given.values()}) > 1:
         return Decision(None, (), tuple(given))
-    return _of(given)
+    return _of(given, frame)
 
 
-def _of(given: Mapping[str, Assessment]) -> Decision:
-    return Decision(
-        next(iter(given.values())).verdict,
-        tuple((name, region) for name, one in given.items() for region in one.counting),
-        tuple(given),
-        tuple(
-            region
-            for one in given.values()
-            for region in one.regions
-            if region.origin == "rejected"
-        ),
+def _of(given: Mapping[str, Assessment], frame: Frame) -> Decision:
+    verdict = next(iter(given.values())).verdict
+    rejected = tuple(
+        region for one in given.values() for region in one.regions if region.origin == "rejected"
     )
+    marked = {name: one.counting for name, one in given.items()}
+    differences = (difference(*pair, frame) for pair in combinations(given.values(), 2))
+    if any(why is not None and why.matters for why in differences):
+        disputed = tuple((name, region) for name, its in marked.items() for region in its)
+        return Decision(verdict, (), tuple(given), rejected, disputed)
+    return Decision(verdict, merged(marked, frame), tuple(given), rejected)

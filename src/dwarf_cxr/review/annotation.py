@@ -36,6 +36,11 @@ MOST_POINTS = 2000
 """Of one polygon."""
 LONGEST_COMMENT = 2000
 """Characters."""
+FARTHEST = 10.0
+"""How far from the film's edges a point may be, in the film's longer side; farther is no slip of a
+hand, and squares of it are not finite."""
+DATA, RUN, READER, FILE = "data", "run-", "reader-", "file"
+"""Who suggests a region (`Suggested.by`), or how that begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +48,8 @@ class Suggested:
     """Which suggestion a region goes back to."""
 
     by: str
-    """`data`, `run-` and the start of its weights' SHA-256, or `reader-` and a number, which are
-    suggestions to the adjudicator."""
+    """`data`, `run-` and the start of its weights' SHA-256, `reader-` and a number, which are
+    suggestions to the adjudicator, or `file`: taken over from one that says so of the region."""
     number: int
     """Its place among the regions that are suggested so."""
 
@@ -99,6 +104,8 @@ def checked_assessment(
             f"{where}: a comment of {len(assessment.comment)} characters, more than "
             f"{LONGEST_COMMENT}; shorten it"
         )
+    if not is_text(assessment.comment):
+        raise DataError(f"{where}: half a character is in the comment; type it again")
     if assessment.verdict == "absent" and assessment.counting:
         raise DataError(
             f"{where}: absent, but it has {count(len(assessment.counting), 'marked region')}; "
@@ -141,6 +148,8 @@ def checked_shape(shape: Shape, frame: Frame, where: str) -> tuple[Shape, tuple[
         )
     else:
         shape = _without_repeated_points(shape)
+    if _is_far(shape, frame):
+        raise DataError(f"{where}: lies far outside the film; draw it on the film")
     notes: list[str] = []
     is_crossing = isinstance(shape, Polygon) and np.isfinite(shape.points).all()
     if isinstance(shape, Polygon) and is_crossing and crosses_itself(shape.points):
@@ -159,6 +168,12 @@ def checked_shape(shape: Shape, frame: Frame, where: str) -> tuple[Shape, tuple[
     if not covers_anything(shape, frame):
         raise DataError(f"{where}: covers no pixel of the film; draw it larger")
     return shape, tuple(notes)
+
+
+def _is_far(shape: Box | Polygon, frame: Frame) -> bool:
+    corners = [shape.x1, shape.y1, shape.x2, shape.y2] if isinstance(shape, Box) else shape.points
+    # what is not finite is named by what it is
+    return bool((np.abs(np.nan_to_num(corners, posinf=0, neginf=0)) > FARTHEST * max(frame)).any())
 
 
 def _checked_mask(mask: Mask, frame: Frame, where: str) -> Mask:
@@ -241,7 +256,7 @@ def shape_from_json(content: Any, where: str) -> Shape:
             return Mask(height, width, decompress_counts(counts))
     except DataError as fault:
         raise DataError(f"{where}: {fault}") from None
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise DataError(f"{where}: not a box, polygon or mask; draw it again") from None
     raise DataError(f"{where}: a shape of kind {kind!r}; it can be a box, polygon or mask")
 
@@ -249,9 +264,10 @@ def shape_from_json(content: Any, where: str) -> Shape:
 def _number(written: Any) -> float:
     if isinstance(written, bool) or not isinstance(written, int | float):
         raise TypeError
-    if not math.isfinite(written):
+    number = float(written)
+    if not math.isfinite(number):
         raise ValueError
-    return float(written)
+    return number
 
 
 def assessment_to_json(assessment: Assessment) -> dict[str, Any]:
@@ -284,7 +300,11 @@ def assessment_from_json(content: Any, where: str) -> Assessment:
     regions = content.get("regions", [])
     if verdict is not None and verdict not in get_args(Verdict):
         raise DataError(f"{where}: verdict {verdict!r}; it can be present, absent or unsure")
-    if not isinstance(comment, str) or not isinstance(regions, Sequence) or _is_text(regions):
+    if (
+        not isinstance(comment, str)
+        or not isinstance(regions, Sequence)
+        or isinstance(regions, str | bytes)
+    ):
         raise DataError(f"{where}: needs a comment of text and a list of regions")
     return Assessment(
         verdict,
@@ -312,5 +332,10 @@ def _region_from_json(content: Any, where: str) -> MarkedRegion:
     return MarkedRegion(shape_from_json(content.get("shape"), where), origin, suggested)
 
 
-def _is_text(content: object) -> bool:
-    return isinstance(content, str | bytes)
+def is_text(content: str) -> bool:
+    """Whether a page can hold it: half a character (a lone surrogate) stands in JSON alone."""
+    try:
+        content.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

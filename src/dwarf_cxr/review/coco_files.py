@@ -6,6 +6,7 @@ a polygon, since COCO's tools make masks of segmentations alone. There are no pa
 that a data set itself has put into the names of its images.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,16 +24,20 @@ from dwarf_cxr.files import read_json, write_json
 from dwarf_cxr.findings import SYNONYMS
 from dwarf_cxr.review.agreement import Decision
 from dwarf_cxr.review.annotation import (
+    FILE,
     NOTHING,
     Assessment,
     MarkedRegion,
+    Suggested,
     Verdict,
     checked_assessment,
 )
 from dwarf_cxr.review.folder import Review
 from dwarf_cxr.review.image_names import film_file_name, original_file_name, original_folder
 from dwarf_cxr.review.ledger import Ledger
+from dwarf_cxr.review.words import count
 
+EXPERT = "expert"
 _LABEL: Mapping[Verdict | None, int] = {"present": 1, "absent": 0}
 
 
@@ -79,7 +84,7 @@ def export_coco(
                         "image_id": number,
                         "category_id": category[finding],
                         **_fields(region.shape),
-                        "kind": "expert",
+                        "kind": EXPERT,
                         "annotator": annotator,
                         "origin": region.origin,
                     }
@@ -123,18 +128,28 @@ class Imported:
     findings: int
     """Of films, whose assessment changed."""
     regions: int
+    replaced: int
+    """Findings of films on which the reader had said something else."""
     notes: tuple[str, ...]
 
 
-def import_coco(review: Review, ledger: Ledger, file: Path, reader: str) -> Imported:
+def import_coco(
+    review: Review, ledger: Ledger, file: Path, reader: str, *, replacing: bool = False
+) -> Imported:
     """Enter a COCO file's regions and labels as the words of `reader`; the same again is nothing.
 
     An image is found by `image_id`, else by the stem of its file name; regions given for another
     size than the film's are scaled to it. A finding with regions is present, others are what the
-    image's `labels` say. What the reader said of a finding before is replaced, and can be undone.
+    image's `labels` say. Annotations of another `kind` than "expert" are no reader's words and are
+    left out; one of the `origin` "accepted" stays an accepted one.
+
+    Args:
+        replacing: whether what the reader said of these findings before is replaced; it can be
+            undone.
 
     Raises:
         DataError: the file has faults; all that are found are named, and nothing is entered.
+        ConfigError: the reader said something else before, which is not to be replaced.
     """
     document = read_json(file)
     faults: list[str] = []
@@ -152,10 +167,10 @@ def import_coco(review: Review, ledger: Ledger, file: Path, reader: str) -> Impo
         checked.setdefault(film, {})[finding] = one
     if faults:
         raise DataError("\n".join(faults))
-    done = ledger.enter(reader, checked)
-    changed = [assessment for its in done.values() for assessment in its.values()]
+    done = ledger.enter(reader, checked, replacing=replacing)
+    changed = [assessment for its in done.changed.values() for assessment in its.values()]
     regions = sum(len(one.regions) for one in changed)
-    return Imported(len(done), len(changed), regions, tuple(notes))
+    return Imported(len(done.changed), len(changed), regions, done.replaced, tuple(notes))
 
 
 def _read(
@@ -181,9 +196,15 @@ def _read(
     film_of, frame_of = _films(parts["images"], review, file, faults)
     cases: dict[tuple[int, Finding], Assessment] = {}
     for image in parts["images"]:
-        labels = image.get("labels", {})
+        labels = image.get("labels") or {}
         film = film_of.get(_hashable(image.get("id")))
-        if film is None or not isinstance(labels, Mapping):
+        if film is None:
+            continue
+        if not isinstance(labels, Mapping):
+            faults.append(
+                f"{file}, image {review.data.image_ids[film]!r}: labels {labels!r}; they can be an "
+                "object of findings with 1 or 0"
+            )
             continue
         for written, label in labels.items():
             name = _finding_name(written, findings)
@@ -203,7 +224,12 @@ def _read(
         notes.append(
             f"not findings of the review, their labels are left out: {listed(sorted(unknown))}"
         )
+    left_out = Counter[str]()
     for position, entry in enumerate(parts["annotations"]):
+        kind = entry.get("kind", EXPERT)
+        if kind != EXPERT:
+            left_out[str(kind)] += 1
+            continue
         where = f"{file}, annotation {entry.get('id', f'at position {position}')!r}"
         film, finding = (
             film_of.get(_hashable(entry.get("image_id"))),
@@ -227,8 +253,16 @@ def _read(
         earlier = cases.get((film, finding), NOTHING)
         if earlier.verdict == "absent":
             faults.append(f"{where}: annotated but labelled absent; correct one of them")
-        regions = (*earlier.regions, *map(MarkedRegion, shapes))
-        cases[film, finding] = Assessment("present", regions)
+        regions = [*earlier.regions]
+        for shape in shapes:
+            regions.append(
+                MarkedRegion(shape, "accepted", Suggested(FILE, len(regions)))
+                if entry.get("origin") == "accepted"
+                else MarkedRegion(shape)
+            )
+        cases[film, finding] = Assessment("present", tuple(regions))
+    for kind, number in left_out.items():
+        notes.append(f"{count(number, 'annotation')} of kind {kind!r} left out: no reader's words")
     return cases
 
 

@@ -10,9 +10,10 @@ from dwarf_cxr.progress import shown_progress
 from dwarf_cxr.review.coco_files import export_coco, import_coco
 from dwarf_cxr.review.folder import (
     DATABASE_FILE,
+    Review,
     add_readers,
     begin,
-    check_names,
+    check_known,
     default_folder,
     open_review,
     read_settings,
@@ -23,7 +24,7 @@ from dwarf_cxr.review.ledger import Ledger
 from dwarf_cxr.review.pictures import film_png
 from dwarf_cxr.review.progress import agreement, progress
 from dwarf_cxr.review.words import count
-from dwarf_cxr.review.writing import Written, decisions, write
+from dwarf_cxr.review.writing import TRAIN, Written, decisions, disputed_words, write
 
 Say = Callable[[str], None]
 
@@ -37,6 +38,7 @@ def serve_review(
     adjudicator: str | None,
     order: str | None,
     findings: Sequence[str] | None,
+    split: str | None,
     host: str,
     port: int,
     names: Sequence[str],
@@ -57,37 +59,60 @@ def serve_review(
             adjudicator=adjudicator,
             order=order,
             findings=findings,
+            split=split,
             report=report,
         )
     links = Links.of(opened.folder)
     settings = opened.settings
-    say(
+    lines = [
         f"{opened.folder}: {count(len(settings.films), 'film')}, order: {settings.order}, "
         f"{count(len(settings.findings), 'finding')}"
-    )
+    ]
+    if warning := scored_films(opened):
+        lines.append(warning)
     base = address(host, port, names)
-    everyone = [*settings.readers, *([settings.adjudicator] if settings.adjudicator else [])]
-    for name in everyone:
+    for name in settings.names:
         part = "adjudicator" if name == settings.adjudicator else "reader"
-        say(f"{part} {name}: {link(base, links, Visitor('reader', name))}")
+        lines.append(f"{part} {name}: {link(base, links, Visitor('reader', name))}")
     with closing(Ledger(opened.database)) as ledger:
         serve(
             application(opened, ledger, links, hosts=hosts),
             host=host,
             port=port,
             names=names,
+            first=lines,
             say=say,
         )
 
 
+def scored_films(review: Review) -> str | None:
+    """What to say where a model's suggestions stand beside films by which models are scored."""
+    scored = sum(review.data.splits[film] != TRAIN for film in review.settings.films)
+    if review.suggestions is None or not scored:
+        return None
+    return (
+        f"{count(scored, 'film')} of the val and test splits: whoever sees the model's suggestions "
+        "there is led by what is to be scored; --split train queues films that train alone"
+    )
+
+
 def invite(
-    folder: Path, readers: Sequence[str], *, host: str, port: int, names: Sequence[str]
+    folder: Path,
+    readers: Sequence[str],
+    *,
+    host: str,
+    port: int,
+    names: Sequence[str],
+    adding: bool = False,
 ) -> list[tuple[str, str]]:
-    """Names and private links of readers, who are added to the review where they are new."""
+    """Names and private links of readers; `adding` those who are new to the review."""
     from dwarf_cxr.web.links import Links, Visitor
     from dwarf_cxr.web.serving import address, link
 
-    add_readers(folder, readers)
+    if adding:
+        add_readers(folder, readers)
+    else:
+        check_known(read_settings(folder), readers, folder)
     links, base = Links.of(folder), address(host, port, names)
     for name in readers:
         links.admit(Visitor("reader", name))
@@ -98,8 +123,7 @@ def withdraw(folder: Path, readers: Sequence[str]) -> None:
     """End the links and open sessions of readers; what they said is kept."""
     from dwarf_cxr.web.links import Links, Visitor
 
-    settings = read_settings(folder)
-    known = (*settings.readers, *([settings.adjudicator] if settings.adjudicator else []))
+    known = read_settings(folder).names
     if strangers := [name for name in readers if name not in known]:
         raise ConfigError(
             f"reader {', '.join(map(repr, strangers))}: not of this review; its readers: "
@@ -152,19 +176,24 @@ def export(
         regions = write_it(review, decided, out)
         where = f"the films are only named, as files under {original_folder(review)}"
         where += "; --images writes them"
-    return [f"{out}: {count(regions, 'region')} in {count(len(films), 'film')}", where]
+    disputed = sum(len(decision.disputed) for decision in decided.values())
+    return [
+        f"{out}: {count(regions, 'region')} in {count(len(films), 'film')}",
+        *([disputed_words(disputed)] if disputed else []),
+        where,
+    ]
 
 
-def import_regions(folder: Path, file: Path, reader: str) -> list[str]:
+def import_regions(folder: Path, file: Path, reader: str, *, replacing: bool) -> list[str]:
     """Enter a COCO file as the words of a reader; what to tell the user."""
-    check_names([reader])
+    check_known(read_settings(folder), [reader], folder)
     review = open_review(folder)
     with closing(Ledger(review.database)) as ledger:
-        done = import_coco(review, ledger, file, reader)
-    if reader != review.settings.adjudicator:
-        add_readers(folder, [reader])
+        done = import_coco(review, ledger, file, reader, replacing=replacing)
+    replaced = f"{count(done.replaced, 'finding')} replaced, as {reader} had said something else"
     return [
         *done.notes,
+        *([replaced] if done.replaced else []),
         f"{count(done.films, 'film')}, {count(done.findings, 'finding')} and "
         f"{count(done.regions, 'region')} entered as the words of {reader}",
     ]

@@ -8,11 +8,13 @@ suggestions/    what the model says (`suggestions.py`)
 
 import dataclasses
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dwarf_cxr.data.rows import doubles, listed
+from dwarf_cxr.data.splits import SPLITS
 from dwarf_cxr.data.store import DATASET_FILE, PreparedData
 from dwarf_cxr.errors import ConfigError, DataError
 from dwarf_cxr.files import exclusive, read_json, write_json
@@ -31,6 +33,7 @@ SETTINGS_FILE = "review.json"
 DATABASE_FILE = "review.db"
 DEFAULT_READER = "reader"
 _NAME = re.compile(r"[\w][\w .+-]{0,39}")
+ALL = "all"
 UNCERTAINTY, DISAGREEMENT = "uncertainty", "disagreement"
 
 
@@ -48,6 +51,14 @@ class Settings:
     """`uncertainty`, `disagreement`, `data`, or the name of a file."""
     films: tuple[int, ...]
     """Indices in DATA of the films to review, in the order in which they are shown."""
+    split: str = ALL
+    """Whose films are queued: train, val, test or all."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All who read: the readers, and the adjudicator as the last."""
+        third = self.adjudicator
+        return (*self.readers, *([] if third is None or third in self.readers else [third]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,9 +95,13 @@ def begin(
     adjudicator: str | None = None,
     order: str | None = None,
     findings: Sequence[str] | None = None,
+    split: str | None = None,
     report: Report | None = None,
 ) -> Review:
     """Begin a review, or go on with one; options that are None stay as they were.
+
+    Args:
+        split: whose films are queued, train, val or test; all is what a new review has.
 
     Raises:
         ConfigError: an option is wrong, the folder lies in DATA, or an order needs a run.
@@ -116,7 +131,12 @@ def begin(
             suggestions = suggest(folder, run, data, wanted, report=report)
         elif run_folder is not None:
             suggestions = open_suggestions(folder, data)
-        order_name, films = _ordered(earlier, order, run is not None, data, suggestions)
+        of_split = split or (ALL if earlier is None else earlier.split)
+        is_as_queued = earlier is not None and of_split == earlier.split
+        order_name, films = _ordered(
+            earlier, order, run is not None, is_as_queued, data, suggestions
+        )
+        films = _of_split(films, of_split, data)
         settings = Settings(
             data=str(data.folder.resolve()),
             data_fingerprint=data.fingerprint,
@@ -126,6 +146,7 @@ def begin(
             run=run_folder,
             order=order_name,
             films=films,
+            split=of_split,
         )
         if settings != earlier:
             write_settings(folder, settings)
@@ -154,17 +175,33 @@ def _ordered(
     earlier: Settings | None,
     order: str | None,
     is_run_given: bool,
+    is_as_queued: bool,
     data: PreparedData,
     suggestions: Suggestions | None,
 ) -> tuple[str, tuple[int, ...]]:
     """The name of the order and the films in it; without `order` what it was, if it was any."""
     if order is None and earlier is not None:
-        if not is_run_given or earlier.order not in ("data", UNCERTAINTY, DISAGREEMENT):
+        has_new_scores = is_run_given and earlier.order in ("data", UNCERTAINTY, DISAGREEMENT)
+        if not has_new_scores and is_as_queued:
             return earlier.order, earlier.films
         # with the first run there is an order by it, which is the default
-        order = UNCERTAINTY if earlier.run is None else earlier.order
+        order = UNCERTAINTY if has_new_scores and earlier.run is None else earlier.order
     order = order or (UNCERTAINTY if suggestions is not None else "data")
     return order, order_of(order, data, suggestions)
+
+
+def _of_split(films: tuple[int, ...], split: str, data: PreparedData) -> tuple[int, ...]:
+    """The films that belong to a split, in their order.
+
+    Raises:
+        ConfigError: no such split, or none of its films is to be reviewed.
+    """
+    if split not in (*SPLITS, ALL):
+        raise ConfigError(f"--split {split}: it can be {', '.join(SPLITS)} or {ALL}")
+    chosen = tuple(film for film in films if split in (ALL, data.splits[film]))
+    if films and not chosen:
+        raise ConfigError(f"--split {split}: none of the {len(films)} films is in it; choose {ALL}")
+    return chosen
 
 
 def order_of(order: str, data: PreparedData, suggestions: Suggestions | None) -> tuple[int, ...]:
@@ -203,6 +240,21 @@ def add_readers(folder: Path, names: Sequence[str]) -> None:
         new = tuple(name for name in names if name not in known)
         if new:
             write_settings(folder, dataclasses.replace(settings, readers=(*settings.readers, *new)))
+
+
+def check_known(settings: Settings, names: Sequence[str], folder: Path) -> None:
+    """Refuse names of nobody who reads in the review: a slip of the pen becomes no reader.
+
+    Raises:
+        ConfigError: it names them, those who do, and how to add one.
+    """
+    check_names(names)
+    if strangers := [name for name in names if name not in settings.names]:
+        raise ConfigError(
+            f"reader {', '.join(map(repr, strangers))}: not of this review; its readers: "
+            f"{', '.join(settings.names)}; add one with `dwarf review invite {folder} "
+            f"{shlex.join(strangers)} --add`"
+        )
 
 
 def check_names(names: Sequence[str]) -> None:

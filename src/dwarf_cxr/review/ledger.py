@@ -18,7 +18,7 @@ from pathlib import Path
 from sqlalchemy import Connection, bindparam, text
 from sqlmodel import Field, Session, SQLModel, col, select
 
-from dwarf_cxr.errors import DwarfError
+from dwarf_cxr.errors import ConfigError, DwarfError
 from dwarf_cxr.review.annotation import (
     NOTHING,
     Assessment,
@@ -26,6 +26,7 @@ from dwarf_cxr.review.annotation import (
     assessment_to_json,
 )
 from dwarf_cxr.review.history import Action, Reach, reach
+from dwarf_cxr.review.words import count
 from dwarf_cxr.web.store import Migration, open_database, open_to_read, reading, writing
 
 
@@ -72,6 +73,8 @@ def _first_tables(connection: Connection) -> None:
         )
 
 
+HALF = "\\ud"
+"""How a character of two halves begins in the JSON of a row."""
 MIGRATIONS: Sequence[Migration] = (_first_tables,)
 
 
@@ -84,6 +87,16 @@ class FilmState:
     assessments: Mapping[str, Assessment]
     """By finding; one that is missing was not touched."""
     reach: Reach
+
+
+@dataclass(frozen=True)
+class Entered:
+    """What was taken over from elsewhere."""
+
+    changed: Mapping[int, Mapping[str, Assessment]]
+    """By film and finding."""
+    replaced: int
+    """How many of these are in the place of words that were given before."""
 
 
 class Ledger:
@@ -126,14 +139,22 @@ class Ledger:
             return _state(session, film, reader)
 
     def enter(
-        self, reader: str, edits: Mapping[int, Mapping[str, Assessment]]
-    ) -> dict[int, dict[str, Assessment]]:
+        self,
+        reader: str,
+        edits: Mapping[int, Mapping[str, Assessment]],
+        *,
+        replacing: bool = False,
+    ) -> Entered:
         """Take over a reader's words on many films from elsewhere: all of them or none.
 
-        A film is a step. Comments of before stay where there is none now. What changed is returned;
-        a film without a change has no step.
+        A film is a step. Comments of before stay where there is none now. A film without a change
+        has no step.
+
+        Raises:
+            ConfigError: other words than these were given before, and they are not to be replaced.
         """
         done: dict[int, dict[str, Assessment]] = {}
+        replaced: list[tuple[int, str]] = []
         with writing(self._engine) as session:
             for film, its in edits.items():
                 before = _state(session, film, reader)
@@ -153,7 +174,20 @@ class Ledger:
                 )
                 if changed:
                     done[film] = {finding: after for finding, (_, after) in changed.items()}
-        return done
+                replaced += [
+                    (film, finding)
+                    for finding, (earlier, _) in changed.items()
+                    if earlier.verdict is not None or earlier.regions
+                ]
+            if replaced and not replacing:
+                first_film, first_finding = replaced[0]
+                raise ConfigError(
+                    f"{reader} has said something else before in "
+                    f"{count(len(replaced), 'case')}: {first_finding} in film {first_film + 1}"
+                    f"{', …' if len(replaced) > 1 else ''}; --replace puts the file's words in "
+                    "the place of those, which can be undone film by film"
+                )
+        return Entered(done, len(replaced))
 
     def undo(self, film: int, reader: str, *, version: int, key: str) -> FilmState:
         """Take the reader's last step on the film back; without one nothing happens.
@@ -341,4 +375,9 @@ def _text(assessment: Assessment) -> str:
 
 
 def _assessment(written: str) -> Assessment:
-    return assessment_from_json(json.loads(written), "review.db")
+    content = json.loads(written)
+    if HALF in written:
+        # reviews of before may hold half a character, which no page can be written with
+        whole = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
+        content = json.loads(whole)
+    return assessment_from_json(content, "review.db")

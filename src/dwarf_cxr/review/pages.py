@@ -6,6 +6,7 @@ name of a file, and no report stands on any page or address.
 
 import dataclasses
 import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,16 +14,22 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
+from dwarf_cxr.data.records import Finding
 from dwarf_cxr.errors import DataError
 from dwarf_cxr.review.annotation import (
+    DATA,
+    MOST_REGIONS,
     NOTHING,
+    READER,
+    RUN,
     Assessment,
     assessment_from_json,
     assessment_to_json,
     checked_assessment,
+    is_text,
     shape_to_json,
 )
-from dwarf_cxr.review.folder import Review, read_settings
+from dwarf_cxr.review.folder import SETTINGS_FILE, Review, read_settings
 from dwarf_cxr.review.ledger import FilmState, Ledger, StaleError
 from dwarf_cxr.review.pictures import film_png, map_png
 from dwarf_cxr.review.progress import agreement, disputes, progress, readers_of
@@ -52,6 +59,13 @@ def _router(review: Review, ledger: Ledger, links: Links) -> APIRouter:
     pages = Pages(links)
     desk = _Desk(review, ledger)
 
+    def reader_of(request: Request) -> str:
+        """Whoever asks, if the review still has them: a list of readers can become shorter."""
+        name = visitor_of(request, "reader").name
+        if name not in desk.names():
+            raise HTTPException(403, "You are not among the readers of this review.")
+        return name
+
     def store_of(reader: str) -> str:
         """What the browser keeps unsaved changes under: other reviews may share the address."""
         return f"{links.cookie}/{reader}"
@@ -62,42 +76,42 @@ def _router(review: Review, ledger: Ledger, links: Links) -> APIRouter:
         if visitor is not None and visitor.role == "owner":
             content = desk.overview(links)
             return pages.render(request, "review/overview.html.j2", content)
-        reader = visitor_of(request, "reader").name
+        reader = reader_of(request)
         content = {**desk.queue(reader, page), "store": store_of(reader)}
         return pages.render(request, "review/queue.html.j2", content)
 
     @router.get("/next")
     def following(request: Request) -> Response:
-        number = desk.next_open(visitor_of(request, "reader").name)
+        number = desk.next_open(reader_of(request))
         return RedirectResponse("/" if number is None else f"/films/{number}", status_code=303)
 
     @router.get("/films/{number}")
     def film(request: Request, number: int) -> Response:
-        reader = visitor_of(request, "reader").name
+        reader = reader_of(request)
         index = desk.index(number)
         content = {**desk.film(reader, index), "store": store_of(reader)}
         return pages.render(request, "review/film.html.j2", content)
 
     @router.get("/films/{number}/film.png")
     def picture(request: Request, number: int) -> Response:
-        visitor_of(request, "reader")
+        reader_of(request)
         return Response(film_png(review, desk.index(number)), media_type="image/png")
 
     @router.get("/films/{number}/maps/{finding}.png")
     def map_picture(request: Request, number: int, finding: int) -> Response:
-        visitor_of(request, "reader")
+        reader_of(request)
         return Response(desk.map(desk.index(number), finding), media_type="image/png")
 
     @router.get("/films/{number}/state")
     def state(request: Request, number: int) -> Response:
-        reader = visitor_of(request, "reader").name
+        reader = reader_of(request)
         index = desk.index(number)
         content = desk.state_json(ledger.state(index, reader))
         return JSONResponse({**content, "suggestions": desk.suggestions(reader, index)})
 
     @router.post("/films/{number}/changes")
     async def change(request: Request, number: int) -> Response:
-        reader = visitor_of(request, "reader").name
+        reader = reader_of(request)
         index = desk.index(number)
         try:
             content = json.loads(await request.body())
@@ -117,7 +131,17 @@ class _Desk:
         self._queued = frozenset(review.settings.films)
         self._findings = review.settings.findings
         self._standing = Standing(review, ledger)
+        self._names: tuple[tuple[int, int, int], tuple[str, ...]] | None = None
         agreement(review, ledger, self._standing)  # before the first visitor waits for it
+
+    def names(self) -> tuple[str, ...]:
+        """Who reads now: review.json is looked at for every request, and read where it changed."""
+        about = (self._review.folder / SETTINGS_FILE).stat()
+        seen = about.st_ino, about.st_mtime_ns, about.st_size
+        known = self._names
+        if known is None or known[0] != seen:
+            known = self._names = seen, read_settings(self._review.folder).names
+        return known[1]
 
     def index(self, number: int) -> int:
         """The film with a number.
@@ -253,7 +277,7 @@ class _Desk:
         if label != label and not regions:  # NaN: never assessed
             return None
         return {
-            "by": "data",
+            "by": DATA,
             "kind": "data",
             "title": "Data",
             "verdict": None if label != label else ("present" if label else "absent"),
@@ -269,7 +293,7 @@ class _Desk:
         shapes = suggestions.regions(film, finding, self._review.frame(film))
         return {
             # an answer to one model's region says nothing of another model's
-            "by": f"run-{suggestions.about.sha256[:12]}",
+            "by": f"{RUN}{suggestions.about.sha256[:12]}",
             "kind": "run",
             "title": "Model",
             "verdict": None if cut is None else ("present" if score >= cut else "absent"),
@@ -295,7 +319,8 @@ class _Desk:
         if not isinstance(content, Mapping):
             raise DataError(f"{where}: not an object; reload the page")
         version, key, kind = content.get("version"), content.get("key"), content.get("kind")
-        if type(version) is not int or not isinstance(key, str) or not 0 < len(key) <= LONGEST_KEY:
+        is_key = isinstance(key, str) and 0 < len(key) <= LONGEST_KEY and is_text(key)
+        if type(version) is not int or not isinstance(key, str) or not is_key:
             raise DataError(
                 f"{where}: needs the version it goes back to and a key; reload the page"
             )
@@ -310,13 +335,14 @@ class _Desk:
             raise DataError(f"{where}: names no finding; reload the page")
         edits: dict[str, Assessment] = {}
         notes: list[str] = []
-        for number, assessment in written.items():
-            if not str(number).isdecimal() or int(number) >= len(self._findings):
-                raise DataError(f"{where}: finding {number!r} is not of this review")
-            finding = self._findings[int(number)]
-            edits[finding], said = checked_assessment(
-                assessment_from_json(assessment, finding), self._review.frame(film), finding
-            )
+        finding_of = {str(number): finding for number, finding in enumerate(self._findings)}
+        for number, content_of_it in written.items():
+            finding = finding_of.get(number)
+            if finding is None:
+                raise DataError(f"{where}: finding {number[:20]!r} is not of this review")
+            assessment = assessment_from_json(content_of_it, finding)
+            self._check_suggested(reader, film, finding, assessment)
+            edits[finding], said = checked_assessment(assessment, self._review.frame(film), finding)
             notes += said
         state = self._ledger.edit(
             film,
@@ -328,10 +354,46 @@ class _Desk:
         )
         return state, notes
 
+    def _check_suggested(
+        self, reader: str, film: int, finding: Finding, assessment: Assessment
+    ) -> None:
+        """Refuse regions that go back to a suggestion that nobody made."""
+        named = {one.suggested for one in assessment.regions if one.suggested is not None}
+        if named:
+            before = self._ledger.state(film, reader).assessments.get(finding, NOTHING)
+            # what was kept once stays, whatever is suggested now
+            named -= {one.suggested for one in before.regions if one.suggested is not None}
+        for one in sorted(named, key=lambda suggested: (suggested.by, suggested.number)):
+            if one.number >= self._suggested_by(reader, film, finding, one.by):
+                raise DataError(
+                    f"{finding}: goes back to region {reprlib.repr(one.number)} that "
+                    f"{one.by!r} suggests, and there is none; reload the page"
+                )
+
+    def _suggested_by(self, reader: str, film: int, finding: Finding, by: str) -> int:
+        """How many regions of a film somebody suggests to the reader."""
+        if by == DATA:
+            group = self._data_group(film, finding)
+        elif by.startswith(RUN):
+            group = self._model_group(film, finding)
+        else:
+            return self._marked_by(reader, film, finding, by)
+        return 0 if group is None or group["by"] != by else len(group["regions"])
+
+    def _marked_by(self, reader: str, film: int, finding: Finding, by: str) -> int:
+        """How many regions a reader may have marked when the adjudicator saw them: they go on."""
+        if not self._is_adjudicator(reader):
+            return 0
+        said = self._ledger.said(film).get((film, finding), {})
+        names = {
+            f"{READER}{number}": name
+            for number, name in enumerate(readers_of(self._review, self._ledger), start=1)
+        }
+        return MOST_REGIONS if names.get(by) in said else 0
+
     def overview(self, links: Links) -> dict[str, Any]:
         """What the owner sees: progress, agreement, and the readers' private links."""
         settings = read_settings(self._review.folder)
-        names = [*settings.readers, *([settings.adjudicator] if settings.adjudicator else [])]
         review = dataclasses.replace(self._review, settings=settings)
         return {
             "name": self._review.data.name,
@@ -340,7 +402,7 @@ class _Desk:
             "order": settings.order,
             "progress": progress(review, self._ledger, self._standing),
             "adjudicator": settings.adjudicator,
-            "links": [(name, links.path(Visitor("reader", name))) for name in names],
+            "links": [(name, links.path(Visitor("reader", name))) for name in settings.names],
             "agreement": agreement(review, self._ledger, self._standing),
             "disputes": sum(
                 not one.is_decided
@@ -352,7 +414,7 @@ class _Desk:
 
 def _reader_group(number: int, said: Assessment) -> dict[str, Any]:
     return {
-        "by": f"reader-{number}",
+        "by": f"{READER}{number}",
         "kind": "reader",
         "title": f"Reader {number}",
         "verdict": said.verdict,

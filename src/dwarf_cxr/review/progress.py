@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from dwarf_cxr.data.records import Finding
-from dwarf_cxr.review.agreement import Difference, decide, verdict_kappa
+from dwarf_cxr.review.agreement import Difference, verdict_kappa
 from dwarf_cxr.review.annotation import NOTHING
 from dwarf_cxr.review.folder import Review
 from dwarf_cxr.review.ledger import Ledger
@@ -116,8 +116,7 @@ def _disputes_on(
     for film, words in said.items():
         why = _widest(standing, finding, film, words, readers)
         if why is not None and why.matters:
-            decided = decide(words, readers, third)
-            is_decided = third is not None and decided is not None and decided.readers == (third,)
+            is_decided = third is not None and words.get(third, NOTHING).verdict is not None
             found.append((film, Dispute(finding, why, is_decided)))
     return found
 

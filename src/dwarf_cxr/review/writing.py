@@ -4,7 +4,7 @@ import csv
 import io
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,31 @@ from dwarf_cxr.files import (
 )
 from dwarf_cxr.json_stream import write_json_object
 from dwarf_cxr.review.agreement import Decision, decide
-from dwarf_cxr.review.annotation import MarkedRegion, Verdict
+from dwarf_cxr.review.annotation import (
+    FILE,
+    RUN,
+    Assessment,
+    MarkedRegion,
+    Verdict,
+    shape_to_json,
+)
 from dwarf_cxr.review.folder import Review
 from dwarf_cxr.review.ledger import Ledger
 from dwarf_cxr.review.words import count
 
 LABEL: Mapping[Verdict | None, str] = {"present": "1", "absent": "0", "unsure": "", None: ""}
+TRAIN = "train"
+"""The split whose regions train; by those of the others models are chosen and scored."""
 Case = tuple[int, Finding]
 """A film's index and a finding."""
+
+
+def disputed_words(regions: int) -> str:
+    """That regions in dispute are not among those that stand."""
+    return (
+        f"{count(regions, 'region')} left out: readers call the finding present but do not agree "
+        "where it is, and nobody decided"
+    )
 
 
 @dataclass(frozen=True)
@@ -47,6 +64,24 @@ class Written:
     """Findings of films on which readers disagree and nobody decided: never assessed."""
     regions: int
     changed_labels: int
+    open_regions: int = 0
+    """Of findings that all call present without agreeing where: left out."""
+    own_outlines: int = 0
+    """Left out of films that are scored: of findings marked with the model's own outline."""
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What was marked and not written, and why, in sentences."""
+        told = []
+        if self.open_regions:
+            told.append(disputed_words(self.open_regions))
+        if self.own_outlines:
+            told.append(
+                f"{count(self.own_outlines, 'region')} of val and test films left out: marked with "
+                "outlines of the model taken unchanged, by which its maps would be scored against "
+                "themselves"
+            )
+        return tuple(told)
 
 
 def decisions(review: Review, ledger: Ledger, reader: str | None = None) -> dict[Case, Decision]:
@@ -68,7 +103,8 @@ def decisions(review: Review, ledger: Ledger, reader: str | None = None) -> dict
     readers = [reader] if reader is not None else [name for name in known if name != third]
     decided = {}
     for case, said in ledger.said().items():
-        decision = decide(said, readers, None if reader is not None else third)
+        frame = review.frame(case[0])
+        decision = decide(said, readers, None if reader is not None else third, frame)
         if decision is not None:
             decided[case] = decision
     return decided
@@ -95,13 +131,23 @@ def write(review: Review, ledger: Ledger, out: Path, *, reader: str | None = Non
     if not decided:
         raise ConfigError(f"{review.folder}: nothing has been assessed yet")
     data = review.data
-    regions = {case: _regions_of(decision) for case, decision in decided.items()}
+    said = ledger.said()
+    circular = {
+        (film, finding)
+        for (film, finding), decision in decided.items()
+        if data.splits[film] != TRAIN and _has_own_outline(decision, said[film, finding])
+    }
+    regions = {
+        case: () if case in circular else _regions_of(decision)
+        for case, decision in decided.items()
+    }
+    kept = circular | {case for case, decision in decided.items() if _keeps_old(decision)}
     pixels = pixels_file(data.size)
     dataset = read_json(data.folder / DATASET_FILE)
     with atomic_folder(out) as folder:
         changed = _write_images(data.folder / IMAGES_FILE, folder / IMAGES_FILE, decided)
         link_file(data.folder / pixels, folder / pixels)
-        _write_regions(data.folder / REGIONS_FILE, folder / REGIONS_FILE, decided, regions)
+        _write_regions(data.folder / REGIONS_FILE, folder / REGIONS_FILE, decided, regions, kept)
         verdicts = Counter(decision.verdict for decision in decided.values())
         written = Written(
             films=len({film for film, _ in decided}),
@@ -111,6 +157,8 @@ def write(review: Review, ledger: Ledger, out: Path, *, reader: str | None = Non
             undecided=verdicts[None],
             regions=sum(len(its) for its in regions.values()),
             changed_labels=changed,
+            open_regions=sum(len(decision.disputed) for decision in decided.values()),
+            own_outlines=sum(len(decided[case].regions) for case in circular),
         )
         dataset["sha256"] = {
             **dataset["sha256"],
@@ -141,7 +189,33 @@ def _regions_of(decision: Decision) -> tuple[tuple[str, MarkedRegion], ...]:
 
 def _keeps_old(decision: Decision) -> bool:
     """Whether the regions of before stand: called present, and no word on where it is."""
-    return decision.verdict == "present" and not decision.regions and not decision.rejected
+    nothing_said = not (decision.regions or decision.rejected or decision.disputed)
+    return decision.verdict == "present" and nothing_said
+
+
+def _has_own_outline(decision: Decision, said: Mapping[str, Assessment]) -> bool:
+    """Whether a region is an outline of the model, taken unchanged, also by way of a reader.
+
+    All regions of the finding in that film then go: the others alone would say that there is
+    nothing where the model was right.
+    """
+    if decision.verdict != "present":
+        return False
+    own = [
+        shape_to_json(region.shape)
+        for assessment in said.values()
+        for region in assessment.counting
+        if _is_own(region)
+    ]
+    return any(
+        _is_own(region) or (region.origin == "accepted" and shape_to_json(region.shape) in own)
+        for _, region in decision.regions
+    )
+
+
+def _is_own(region: MarkedRegion) -> bool:
+    by = "" if region.suggested is None else region.suggested.by
+    return region.origin == "accepted" and by.startswith((RUN, FILE))
 
 
 def _note(written: Written, reader: str | None) -> str:
@@ -151,6 +225,7 @@ def _note(written: Written, reader: str | None) -> str:
         f"present, {written.absent} absent, {written.unsure} unsure, {written.undecided} undecided "
         f"(unsure and undecided count as never assessed); {count(written.regions, 'region')}, "
         f"{count(written.changed_labels, 'label')} changed"
+        + "".join(f"; {sentence}" for sentence in written.left_out)
     )
 
 
@@ -181,6 +256,7 @@ def _write_regions(
     target: Path,
     decided: Mapping[Case, Decision],
     regions: Mapping[Case, Sequence[tuple[str, MarkedRegion]]],
+    keeping_old: Collection[Case],
 ) -> None:
     image_ids = [image["id"] for image in entries(source, "images")]
     film_of = {image_id: film for film, image_id in enumerate(image_ids)}
@@ -191,7 +267,7 @@ def _write_regions(
     def kept() -> Iterator[dict[str, Any]]:
         for entry in entries(source, "annotations"):
             case = film_of[entry["image_id"]], finding_of[entry["category_id"]]
-            if case not in decided or _keeps_old(decided[case]):
+            if case not in decided or case in keeping_old:
                 yield entry
 
     last = max((entry["id"] for entry in entries(source, "annotations")), default=0)

@@ -59,9 +59,10 @@ def serve(
     host: str = DEFAULT_HOST,
     port: int = DEFAULT_PORT,
     names: Sequence[str] = (),
+    first: Sequence[str] = (),
     say: Callable[[str], None],
 ) -> None:
-    """Serve until interrupted; first says the owner's private link.
+    """Serve until interrupted; says what comes `first`, and the owner's private link.
 
     Requests are not logged: their addresses hold private links.
 
@@ -71,6 +72,8 @@ def serve(
     import uvicorn
 
     bound = _bound(host, port)
+    for line in first:
+        say(line)
     if host not in LOOPBACK:
         say(
             f"warning: bound to {host}, so others on the network can reach the pages, unencrypted; "
