@@ -343,7 +343,7 @@ def test_answers_wait_for_the_link_to_be_opened_again(study, server, browser, ho
         ann.context.clear_cookies()
     elif how == "owner":
         other.goto(server.base + links.path(OWNER))
-        other.click("text=Go on as owner")
+        other.get_by_role("button", name="Go on as").click()
         other.wait_for_selector("h1:has-text('progress')")
     else:
         links.withdraw(visitor)
@@ -362,7 +362,7 @@ def test_answers_wait_for_the_link_to_be_opened_again(study, server, browser, ho
     assert rows(study, "Ann") == []
     other.goto(server.base + links.path(visitor))
     if how == "owner":
-        other.click("text=Go on as Ann")
+        other.get_by_role("button", name="Go on as Ann").click()
     ann.saved()
     # whichever of the two pages sent them, none goes on saying that they wait
     ann.until("document.querySelector('#pending').hidden")
