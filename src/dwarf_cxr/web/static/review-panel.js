@@ -38,6 +38,7 @@ function showPanel() {
   $("rest-absent").disabled = state.findings.every((one) => one.verdict !== null);
   $("close-polygon").hidden = !(state.draft?.kind === "polygon" && state.draft.points.length > 2);
   $("cancel").hidden = !(state.draft?.kind === "polygon" || state.draft?.kind === "box");
+  $("brush-place").hidden = !(state.toolName === "brush" || state.toolName === "eraser");
   $("hide").setAttribute("aria-pressed", state.hidden);
   renderSuggestions();
   renderRegions();
