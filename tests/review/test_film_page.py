@@ -1,9 +1,12 @@
 """What a reader at a film can rely on: it stays where it is, and nothing is said for them."""
 
+from contextlib import closing
+
 import pytest
 
+from dwarf_cxr.review.ledger import Ledger
 from tests.review.desk import Desk, said_of, until
-from tests.review.made import write_data
+from tests.review.made import ABSENT, box, present, write_data
 
 pytestmark = pytest.mark.browser
 
@@ -53,3 +56,60 @@ def test_nothing_moves_the_film(anna, size):
     saving = "document.querySelector('#saving')"
     assert anna.tab.evaluate(f"{saving}.scrollHeight <= {saving}.clientHeight + 1")
     assert anna.tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.fixture
+def differing(browser, serve, tmp_path):
+    """Where readers agree on Mass and Nodule and differ on Effusion; not a page yet."""
+    data = write_data(tmp_path / "data", films=4)
+    server = serve(data.folder, "--readers", "anna,ben", "--adjudicator", "carla")
+    with closing(Ledger(tmp_path / "review" / "review.db")) as ledger:
+        mass, effusion = present(box(4, 5, 40, 60)), present(box(50, 50, 80, 90))
+        said = {"Mass": mass, "Effusion": effusion, "Nodule": ABSENT}
+        ledger.edit(0, "anna", said, version=0, key="k")
+        ledger.edit(0, "ben", {**said, "Effusion": ABSENT}, version=0, key="k")
+    desks = []
+
+    def enter(reader):
+        desks.append(Desk(browser, server, reader))
+        desks[-1].open(1)
+        return desks[-1]
+
+    yield enter
+    for desk in desks:
+        desk.close()
+
+
+def test_the_adjudicator_sees_what_is_disputed_and_cannot_sweep_it(differing, tmp_path):
+    carla = differing("carla")
+    rows = carla.tab.locator("#findings button")
+    assert ["Readers differ" in row for row in rows.all_text_contents()] == [False, True, False]
+    assert carla.tab.locator("#finding-name").text_content() == "Effusion"
+    assert carla.tab.locator("#rest-absent").count() == 0
+    carla.press("r")
+    assert "finding by finding" in message(carla)
+    carla.press("2")
+    carla.saved()
+    _, changes = said_of(tmp_path / "review", 0, "Mass", "carla")
+    assert [(one.reader, one.finding) for one in changes[6:]] == [("carla", "Effusion")]
+    anna = differing("anna")
+    assert "Readers differ" not in anna.tab.content()
+    assert anna.tab.locator("#rest-absent").is_visible()
+
+
+@pytest.mark.parametrize("arrow", ["ArrowRight", "ArrowLeft", "ArrowDown", "ArrowUp"])
+def test_arrows_after_a_click_on_a_verdict_move_the_film(anna, arrow):
+    anna.press("b")
+    anna.drag((20, 30), (60, 80))
+    anna.press("v")
+    anna.tab.locator("input[value=present]").click()
+    anna.press("+", "+", arrow, arrow)
+    anna.saved()
+    words, changes = said_of(anna.folder, 1, "Mass")
+    assert words.verdict == "present"
+    assert len(words.regions) == 1
+    assert {one.verdict for one in changes} == {"present"}
+    moved = anna.tab.evaluate(
+        "import('/static/review-film.js').then(({ view }) => [view.x, view.y])"
+    )
+    assert moved != [0.5, 0.5]

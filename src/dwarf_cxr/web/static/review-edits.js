@@ -1,7 +1,7 @@
 /* What a reader can do to a finding: mark, correct, accept, reject, delete, give a verdict. */
 
 import { change, put, soon } from "/static/review-saving.js";
-import { counts, open, own, render, say, state } from "/static/review-state.js";
+import { $, counts, open, own, render, say, state } from "/static/review-state.js";
 
 function withRegions(regions, verdict = state.findings[state.current].verdict) {
   const there = regions.some(counts);
@@ -103,7 +103,9 @@ export function setVerdict(verdict) {
   put(assessment);
 }
 
+/* Not for the adjudicator: what readers agree on would be overruled, disputes decided unread. */
 export function restAbsent() {
+  if (!$("rest-absent")) return say("Decide finding by finding; R is for readers.");
   const edits = {};
   state.findings.forEach((one, k) => {
     if (one.verdict === null && !one.regions.some(counts)) edits[k] = { ...one, verdict: "absent" };

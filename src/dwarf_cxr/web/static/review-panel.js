@@ -35,7 +35,7 @@ function showPanel() {
     radio.checked = radio.value === assessment.verdict;
   }
   if (document.activeElement !== $("comment")) $("comment").value = assessment.comment;
-  $("rest-absent").disabled = state.findings.every((one) => one.verdict !== null);
+  if ($("rest-absent")) $("rest-absent").disabled = state.findings.every((one) => one.verdict !== null);
   $("close-polygon").hidden = !(state.draft?.kind === "polygon" && state.draft.points.length > 2);
   $("cancel").hidden = !(state.draft?.kind === "polygon" || state.draft?.kind === "box");
   $("brush-place").hidden = !(state.toolName === "brush" || state.toolName === "eraser");

@@ -7,6 +7,9 @@ export const $ = (id) => document.getElementById(id);
 export const findingButtons = [...document.querySelectorAll("#findings button")];
 export const names = findingButtons.map((button) => button.querySelector(".name").textContent);
 
+/* Readers differ on the finding, and this is who decides. */
+export const isDisputed = (finding) => findingButtons[finding].dataset.disputed !== undefined;
+
 export const state = {
   findings: names.map(() => ({ verdict: null, regions: [], comment: "" })),
   suggestions: names.map(() => []),

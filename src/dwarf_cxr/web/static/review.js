@@ -65,7 +65,7 @@ document.addEventListener("keydown", (event) => {
     return undo(key === "y" || event.shiftKey ? "redo" : "undo");
   }
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const goes = ARROWS[event.key] && !(event.target instanceof HTMLInputElement);
+  const goes = ARROWS[event.key] && !takesArrows(event.target);
   const draws = event.key === " " && !isControl(event.target);
   if ((state.busy || turns.length) && (goes || draws || KEYS[key]) && !(NEVER_WAITS.includes(key) && !turns.length)) {
     event.preventDefault();
@@ -74,13 +74,15 @@ document.addEventListener("keydown", (event) => {
   doKey(event);
 });
 
+const takesArrows = (target) => target instanceof HTMLInputElement; // a slider; a verdict reached by Tab
+
 const isControl = (target) => target.closest?.("button, a, input, summary") !== null;
 
 function doKey(event) {
   const key = event.key.toLowerCase();
   const onControl = isControl(event.target);
   const draws = state.toolName !== "select";
-  if (ARROWS[event.key] && !(event.target instanceof HTMLInputElement)) {
+  if (ARROWS[event.key] && !takesArrows(event.target)) {
     if (draws) moveCross(event);
     else if (state.chosen?.corner !== undefined && chosenShape()) moveCorner(event);
     else return void pressKey(view, event);
@@ -124,8 +126,13 @@ $("comment").addEventListener("input", () => {
   commentTimer = setTimeout(saveComment, 1500);
 });
 $("verdict").addEventListener("change", (event) => soon(() => setVerdict(event.target.value)));
+// a verdict that was clicked keeps no focus: arrows would change it, and they are the film's
+$("verdict").addEventListener("mousedown", (event) => event.preventDefault());
+$("verdict").addEventListener("click", (event) => {
+  if (event.detail > 0) $("film").focus({ preventScroll: true });
+});
 findingButtons.forEach((button, k) => button.addEventListener("click", () => choose(k)));
-$("rest-absent").addEventListener("click", () => soon(restAbsent));
+$("rest-absent")?.addEventListener("click", () => soon(restAbsent));
 $("undo").addEventListener("click", () => undo("undo"));
 $("redo").addEventListener("click", () => undo("redo"));
 $("hide").addEventListener("click", () => setHidden(!state.hidden));
