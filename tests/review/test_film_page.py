@@ -58,6 +58,90 @@ def test_nothing_moves_the_film(anna, size):
     assert anna.tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+def verdict(desk):
+    return said_of(desk.folder, 1, "Mass")[0].verdict
+
+
+def test_the_verdict_before_the_first_region_comes_back_with_the_last_deleted(anna):
+    for before, key in [(None, ""), ("absent", "2"), ("unsure", "3")]:
+        if key:
+            anna.press(key)
+        anna.press("b")
+        anna.drag((10, 10), (30, 30))
+        anna.drag((50, 50), (70, 80))
+        anna.saved()
+        assert verdict(anna) == ("unsure" if before == "unsure" else "present")
+        anna.press("Delete")
+        anna.saved()
+        assert verdict(anna) == ("unsure" if before == "unsure" else "present")
+        anna.press("q", "Delete")
+        anna.saved()
+        assert verdict(anna) == before
+    anna.press("z")
+    until(anna, "document.querySelector('#saving').dataset.state === 'saved'")
+    assert len(said_of(anna.folder, 1, "Mass")[0].regions) == 1
+
+
+def test_a_verdict_that_was_said_stays_without_a_region(anna):
+    anna.press("b")
+    anna.drag((10, 10), (30, 30))
+    anna.press("1", "Delete")
+    anna.saved()
+    assert verdict(anna) == "present"
+    assert "still present" in message(anna)
+
+
+def test_after_a_reload_a_verdict_without_its_region_is_at_least_said(anna):
+    anna.press("b")
+    anna.drag((10, 10), (30, 30))
+    anna.saved()
+    anna.open(2)
+    anna.press("k", "j")
+    anna.tab.locator("[data-finding='0']").click()
+    anna.press("q", "Delete")
+    anna.saved()
+    assert verdict(anna) == "present"
+    assert "still present" in message(anna)
+
+
+def test_the_brush_begins_a_region_beside_a_box(anna):
+    anna.press("b")
+    anna.drag((10, 10), (30, 30))
+    anna.press("m")
+    anna.drag((20, 90), (60, 90))
+    anna.drag((40, 90), (40, 110))  # on with the same
+    anna.press("Escape")
+    anna.drag((60, 50), (80, 50))  # another
+    anna.saved()
+    words, _ = said_of(anna.folder, 1, "Mass")
+    assert [type(one).__name__ for one in words.shapes] == ["Box", "Mask", "Mask"]
+    drawn = words.shapes[0]
+    assert [drawn.x1, drawn.y1, drawn.x2, drawn.y2] == pytest.approx([10, 10, 30, 30], abs=1)
+
+
+def test_as_many_undos_as_are_pressed_at_once_are_done(anna):
+    anna.press("b")
+    for corner in range(10, 50, 10):
+        anna.drag((corner, corner), (corner + 30, corner + 40))
+    anna.tab.keyboard.type("zzzz")
+    anna.saved()
+    words, changes = said_of(anna.folder, 1, "Mass")
+    assert [one.action for one in changes] == ["edit"] * 4 + ["undo"] * 4
+    assert words is None or (words.verdict is None and words.regions == ())
+
+
+def test_what_was_said_goes_with_its_undo_and_with_its_finding(anna):
+    anna.press("b")
+    for leave in ("z", "j"):
+        anna.drag((10, 10), (30, 30))
+        anna.press("2")
+        assert "removed" in message(anna)
+        anna.saved()
+        anna.press(leave)
+        assert message(anna) == ""
+        anna.saved()
+
+
 @pytest.fixture
 def differing(browser, serve, tmp_path):
     """Where readers agree on Mass and Nodule and differ on Effusion; not a page yet."""

@@ -14,6 +14,7 @@ export const state = {
   findings: names.map(() => ({ verdict: null, regions: [], comment: "" })),
   suggestions: names.map(() => []),
   current: 0, // the finding
+  unmarked: {}, // by finding: the verdict without the regions that are marked since
   chosen: null, // { region } or { by, number }, and corner
   draft: null, // what is being drawn or dragged
   cross: null, // where the keyboard draws
@@ -49,6 +50,11 @@ export function say(words, isError = false) {
   line.classList.toggle("error", isError);
   clearTimeout(messageTimer);
   messageTimer = setTimeout(() => (line.hidden = true), isError ? 15000 : 5000);
+}
+
+/* What was said of something else is taken away; what went wrong stays. */
+export function hush() {
+  if (!$("message").classList.contains("error")) $("message").hidden = true;
 }
 
 export const counts = (region) => region.origin !== "rejected";

@@ -10,7 +10,7 @@ import { flushAll } from "/static/review-outbox.js";
 import { setHidden, showMap } from "/static/review-painting.js";
 import "/static/review-panel.js";
 import { change, load, outbox, soon, turn, turns } from "/static/review-saving.js";
-import { $, chosenShape, findingButtons, names, render, say, state, stopDrawing } from "/static/review-state.js";
+import { $, chosenShape, findingButtons, hush, names, render, say, state, stopDrawing } from "/static/review-state.js";
 import { closePolygon, selectTool, setTool } from "/static/review-tools.js";
 
 /* What is still being moved by keys is a change of its own, and the last one. */
@@ -24,6 +24,7 @@ function choose(finding) {
   settle();
   if (finding !== state.current) {
     stopDrawing();
+    hush();
     saveComment();
   }
   state.current = finding;
