@@ -387,12 +387,12 @@ def test_what_a_model_suggests_is_shown_accepted_corrected_and_hidden(
     desk = Desk(browser, serve(data.folder), "anna")
     desk.open(2)
     shown = desk.tab.locator("#suggestions .group", has_text="Model")
-    assert "1 of 1 region open" in shown.text_content()
+    assert "has 1 region" in shown.text_content()
     assert f"{desk.base}/films/2/maps/0.png" in desk.asked
     assert shown.locator(".swatch.run").count() == 1
     desk.press("a")
     desk.saved()
-    assert "0 of 1 region open" in shown.text_content()
+    assert "has 1 region, answered" in shown.text_content()
     words, changes = said_of(tmp_path / "review", 1, "Mass")
     (region,) = words.regions
     assert region.origin == "accepted"

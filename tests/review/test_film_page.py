@@ -197,3 +197,82 @@ def test_arrows_after_a_click_on_a_verdict_move_the_film(anna, arrow):
         "import('/static/review-film.js').then(({ view }) => [view.x, view.y])"
     )
     assert moved != [0.5, 0.5]
+
+
+def test_without_a_server_the_page_stays_and_says_so(browser, serve, tmp_path):
+    data = write_data(tmp_path / "data", films=4)
+    server = serve(data.folder, "--readers", "anna")
+    desk = Desk(browser, server, "anna")
+    desk.open(1)
+    server.kill()
+    for key in ("n", "3"):
+        desk.press(key)
+        desk.tab.wait_for_selector("#message.error:not([hidden])")
+        assert "No connection" in message(desk)
+    assert desk.tab.url.endswith("/films/1")
+    assert desk.tab.locator("input[value=unsure]").is_checked()
+    server.start()
+    desk.press("n")
+    desk.tab.wait_for_url("**/films/2")
+    desk.ready()
+    words, _ = said_of(tmp_path / "review", 0, "Mass")
+    assert words.verdict == "unsure"
+    desk.close()
+
+
+FOURTEEN = tuple(f"Pleural thickening {number}" for number in range(1, 15))
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (1280, 720), (1024, 768)], ids=str)
+def test_with_fourteen_findings_all_that_is_done_is_in_view(
+    browser, serve, tmp_path, monkeypatch, size
+):
+    monkeypatch.setattr("tests.review.made.FINDINGS", FOURTEEN)
+    data = write_data(tmp_path / "data", films=4)
+    viewport = dict(zip(("width", "height"), size, strict=True))
+    desk = Desk(browser, serve(data.folder, "--readers", "anna"), "anna", viewport=viewport)
+    desk.open(2)
+    button = desk.tab.locator("#rest-absent").bounding_box()
+    assert button["y"] + button["height"] <= size[1]
+    at = (button["x"] + button["width"] / 2, button["y"] + button["height"] - 3)
+    on_top = f"document.elementFromPoint({at[0]}, {at[1]}).closest('button')?.id"
+    assert desk.tab.evaluate(on_top) == "rest-absent"
+    desk.press("k")  # from the first to the last
+    last = desk.tab.locator("[data-finding='13']").bounding_box()
+    assert last["y"] + last["height"] <= button["y"]
+    desk.close()
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_verdicts_and_answers_have_room_and_keep_their_keys(anna, size):
+    anna.tab.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
+    anna.tab.goto(f"{anna.base}/films/3")
+    anna.ready()
+    anna.press("2")
+    anna.saved()
+    assert all(one.is_visible() for one in anna.tab.locator("#verdict kbd").all())
+    room = """[...document.querySelectorAll('.choice')].map((choice) => {
+      const words = document.createRange();
+      words.selectNodeContents(choice.childNodes[1]);
+      const [inner, outer] = [words.getBoundingClientRect(), choice.getBoundingClientRect()];
+      return Math.min(inner.left - outer.left, outer.right - inner.right);
+    })"""
+    assert min(anna.tab.evaluate(room)) >= 4
+    tops = {one.bounding_box()["y"] for one in anna.tab.locator(".group .tools button").all()[:2]}
+    assert len(tops) == 1
+
+
+def test_score_and_threshold_have_the_digits_that_tell_them_apart(anna):
+    def close(route):
+        told = route.fetch().json()
+        group = {"by": "run-1", "kind": "run", "title": "Model", "verdict": "absent"}
+        marks = [{"kind": "box", "x1": 5, "y1": 5, "x2": 20, "y2": 20}]
+        score = {"score": 0.57312, "threshold": 0.57318, "regions": marks}
+        told["suggestions"][0] = [{**group, **score}]
+        route.fulfill(json=told)
+
+    anna.tab.route("**/state", close)
+    anna.open(2)
+    said = anna.tab.locator("#suggestions").text_content()
+    assert "score 0.5731, threshold 0.5732" in said
+    assert "says absent, yet has 1 region" in said

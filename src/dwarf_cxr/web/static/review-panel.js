@@ -28,6 +28,7 @@ function showPanel() {
     if (k === state.current) button.setAttribute("aria-current", "true");
     else button.removeAttribute("aria-current");
   });
+  findingButtons[state.current].scrollIntoView({ block: "nearest" });
   const assessment = state.findings[state.current];
   $("finding-name").textContent = names[state.current];
   $("shown-finding").textContent = names[state.current];
@@ -58,7 +59,9 @@ function renderSuggestions() {
     const left = open(group).length;
     const words = { present: "present", absent: "absent", unsure: "unsure", null: "no call" }[group.verdict];
     const count = group.regions.length;
-    const marked = count ? `, ${left} of ${count} region${count > 1 ? "s" : ""} open` : "";
+    const regions = `${count} region${count > 1 ? "s" : ""}`;
+    const answered = left === count ? "" : left ? `, ${left} not answered yet` : ", answered";
+    const marked = !count ? "" : group.verdict === "absent" ? `, yet has ${regions}${answered}` : `, has ${regions}${answered}`;
     box.append(element("p", `says ${words}${marked}`));
     if (group.score !== undefined) box.append(...meter(group));
     if (group.comment) box.append(element("p", `“${group.comment}”`, { class: "quiet" }));
@@ -80,10 +83,18 @@ function renderSuggestions() {
   }));
 }
 
+/* Both numbers with as many digits, three or more, as it takes to tell them apart. */
+function apartInDigits(one, other) {
+  let digits = 3;
+  while (one !== other && digits < 17 && one.toFixed(digits) === other.toFixed(digits)) digits += 1;
+  return [one.toFixed(digits), other.toFixed(digits)];
+}
+
 /* The score on a line from 0 to 1, with the threshold. */
 function meter(group) {
   const has = group.threshold !== null;
-  const said = `score ${group.score.toFixed(3)}` + (has ? `, threshold ${group.threshold.toFixed(3)}` : "");
+  const [score, threshold] = apartInDigits(group.score, group.threshold ?? group.score);
+  const said = `score ${score}` + (has ? `, threshold ${threshold}` : "");
   const space = "http://www.w3.org/2000/svg";
   const picture = document.createElementNS(space, "svg");
   picture.setAttribute("viewBox", "0 0 100 10");

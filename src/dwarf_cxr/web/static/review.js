@@ -55,7 +55,10 @@ function resizeBrush(factor) {
 
 const NEVER_WAITS = "npvh?";
 
+let leaving = false; // what is pressed now is meant for the next film
+
 document.addEventListener("keydown", (event) => {
+  if (leaving) return event.preventDefault();
   if (isTyping(event.target)) {
     if (event.key === "Escape") event.target.blur();
     return;
@@ -109,6 +112,27 @@ function doKey(event) {
 }
 
 /* ---- the page's controls ---- */
+
+/* Leave for another film only when the server answers: the browser's page of errors has no way back. */
+async function leave(link) {
+  if (leaving) return;
+  leaving = true;
+  try {
+    await fetch("/static/icon.svg", { method: "HEAD", cache: "no-store", signal: AbortSignal.timeout(8000) });
+    location.assign(link.href);
+  } catch {
+    say("No connection to the server, so this film stays. What you did is kept in the browser; try again.", true);
+  }
+  leaving = false;
+}
+
+for (const link of document.querySelectorAll("header.film-bar a")) {
+  link.addEventListener("click", (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return; // into a tab of its own
+    event.preventDefault();
+    leave(link);
+  });
+}
 
 function saveComment() {
   clearTimeout(commentTimer);
