@@ -276,3 +276,45 @@ def test_score_and_threshold_have_the_digits_that_tell_them_apart(anna):
     said = anna.tab.locator("#suggestions").text_content()
     assert "score 0.5731, threshold 0.5732" in said
     assert "says absent, yet has 1 region" in said
+
+
+def test_readers_differ_in_colour_and_dashes_and_names_do_not_lie_over_each_other(
+    browser, serve, tmp_path
+):
+    data = write_data(tmp_path / "data", films=4)
+    server = serve(data.folder, "--readers", "anna,ben", "--adjudicator", "carla")
+    with closing(Ledger(tmp_path / "review" / "review.db")) as ledger:
+        marks = box(10, 40, 40, 60), box(30, 44, 70, 90), box(12, 42, 44, 64)
+        ledger.edit(1, "anna", {"Mass": present(*marks[:2])}, version=0, key="k")
+        ledger.edit(1, "ben", {"Mass": present(marks[2])}, version=0, key="k")
+    desk = Desk(browser, server, "carla")
+    desk.open(2)
+    lines = desk.tab.locator("#suggestions .swatch.reader line")
+    strokes = [
+        [one.get_attribute(name) for one in lines.all()] for name in ("stroke", "stroke-dasharray")
+    ]
+    assert all(len(set(its)) == len(its) == 2 for its in strokes)
+    film = "document.querySelector('#film').dataset.named"
+    until(desk, f"{film}?.includes('Reader 1, region 1')")
+    assert "Reader 2, region 1" not in desk.tab.evaluate(film)
+    desk.tab.mouse.move(*desk.place(16, 63))  # on ben's alone
+    until(desk, f"{film}.includes('Reader 2, region 1')")
+    assert "Reader 1, region 1" not in desk.tab.evaluate(film)
+    desk.tab.mouse.move(*desk.place(80, 110))
+    until(desk, f"{film}.includes('Reader 1, region 1')")
+    desk.press("q", "q", "q")
+    until(desk, f"{film}.startsWith('Reader 2, region 1')")
+    desk.close()
+
+
+def test_a_suggestion_is_chosen_and_then_its_corner_is_dragged(anna):
+    anna.open(1)  # with a box in the data
+    anna.drag((50, 60), (60, 70))  # not chosen: the film is moved, and only where it is zoomed
+    anna.saved()
+    assert said_of(anna.folder, 0, "Mass")[1] == []
+    anna.tap(35, 45)
+    anna.drag((50, 60), (60, 75))
+    anna.saved()
+    (region,) = said_of(anna.folder, 0, "Mass")[0].regions
+    assert region.origin == "corrected"
+    assert (region.shape.x2, region.shape.y2) == pytest.approx((60, 75), abs=1.5)

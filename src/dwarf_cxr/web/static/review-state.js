@@ -16,6 +16,7 @@ export const state = {
   current: 0, // the finding
   unmarked: {}, // by finding: the verdict without the regions that are marked since
   chosen: null, // { region } or { by, number }, and corner
+  pointed: null, // { region } or { by, number } under a pointer that selects
   draft: null, // what is being drawn or dragged
   cross: null, // where the keyboard draws
   toolName: "select",

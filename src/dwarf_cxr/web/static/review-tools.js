@@ -72,6 +72,13 @@ export const selectTool = {
     this.drag = null;
     render();
   },
+  hover(point) {
+    const at = under(point);
+    const same = at?.region === state.pointed?.region && at?.by === state.pointed?.by && at?.number === state.pointed?.number;
+    if (same) return;
+    state.pointed = at;
+    viewer.redraw();
+  },
   cancel() {
     state.draft = null;
     this.drag = null;
@@ -241,6 +248,7 @@ export function setTool(name, focus = false) {
   stopDrawing();
   state.toolName = name;
   state.cross = null;
+  state.pointed = null;
   viewer.tool = guarded(TOOLS[name]);
   for (const button of $("draw-tools").querySelectorAll("[data-tool]")) {
     button.setAttribute("aria-pressed", button.dataset.tool === name);

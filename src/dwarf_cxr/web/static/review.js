@@ -29,6 +29,7 @@ function choose(finding) {
   }
   state.current = finding;
   state.chosen = null;
+  state.pointed = null;
   render();
 }
 
@@ -169,7 +170,9 @@ $("draw-tools").addEventListener("click", (event) => {
 });
 $("film").addEventListener("dblclick", closePolygon);
 $("film").addEventListener("pointerleave", () => {
+  state.pointed = null;
   if (state.draft?.kind === "ring") stopDrawing();
+  else viewer.redraw();
 });
 addEventListener("beforeunload", (event) => {
   settle();
