@@ -318,3 +318,20 @@ def test_a_suggestion_is_chosen_and_then_its_corner_is_dragged(anna):
     (region,) = said_of(anna.folder, 0, "Mass")[0].regions
     assert region.origin == "corrected"
     assert (region.shape.x2, region.shape.y2) == pytest.approx((60, 75), abs=1.5)
+
+
+def test_a_finding_further_down_does_not_scroll_the_film_away(
+    browser, serve, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("tests.review.made.FINDINGS", FOURTEEN)
+    data = write_data(tmp_path / "data", films=4)
+    viewport = {"width": 800, "height": 1280}
+    desk = Desk(browser, serve(data.folder, "--readers", "anna"), "anna", viewport=viewport)
+    desk.open(2)
+    place = desk.tab.locator("#film").bounding_box()
+    desk.press("k", "g")
+    desk.tap(20, 30)
+    desk.tap(70, 30)
+    assert desk.tab.locator("#finding-name").text_content() == FOURTEEN[-1]
+    assert desk.tab.locator("#film").bounding_box() == place
+    desk.close()

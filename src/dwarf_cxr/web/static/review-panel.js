@@ -28,7 +28,7 @@ function showPanel() {
     if (k === state.current) button.setAttribute("aria-current", "true");
     else button.removeAttribute("aria-current");
   });
-  findingButtons[state.current].scrollIntoView({ block: "nearest" });
+  bringIntoView(findingButtons[state.current], $("findings"));
   const assessment = state.findings[state.current];
   $("finding-name").textContent = names[state.current];
   $("shown-finding").textContent = names[state.current];
@@ -43,6 +43,13 @@ function showPanel() {
   $("hide").setAttribute("aria-pressed", state.hidden);
   renderSuggestions();
   renderRegions();
+}
+
+/* Scrolls the list and never the page, on which the film would move. */
+function bringIntoView(row, list) {
+  const [inner, outer] = [row.getBoundingClientRect(), list.getBoundingClientRect()];
+  if (inner.top < outer.top) list.scrollTop += inner.top - outer.top;
+  else if (inner.bottom > outer.bottom) list.scrollTop += inner.bottom - outer.bottom;
 }
 
 function renderSuggestions() {
