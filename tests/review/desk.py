@@ -1,5 +1,9 @@
 """A reader at a page of the review, in a real browser."""
 
+from contextlib import closing
+
+from dwarf_cxr.review.folder import open_review
+from dwarf_cxr.review.ledger import Ledger
 from dwarf_cxr.web.links import OWNER, Links, Visitor
 from tests.review.made import HEIGHT, WIDTH
 
@@ -55,3 +59,19 @@ class Desk:
     def close(self):
         self.context.close()
         assert self.said == []
+
+
+def said_of(review_folder, film, finding, reader="anna"):
+    """What a reader says of a finding, and every change of the review."""
+    review = open_review(review_folder)
+    with closing(Ledger(review.database)) as ledger:
+        return ledger.state(film, reader).assessments.get(finding), list(ledger.changes())
+
+
+def until(desk, condition):
+    """Wait for what the page is asked; its policy forbids Playwright's own way."""
+    for _ in range(100):
+        if desk.tab.evaluate(condition):
+            return
+        desk.tab.wait_for_timeout(100)
+    raise AssertionError(condition)

@@ -125,11 +125,11 @@ def test_axe_sees_what_is_wrong(enter):
     }
 
 
-PAINTED = """async ([shape, dashed]) => {
+PAINTED = """async ([shape, dash]) => {
   const { paintShape } = await import("/static/review-shapes.js");
   const canvas = document.createElement("canvas");
   canvas.width = canvas.height = 60;
-  paintShape(canvas.getContext("2d"), shape, { colour: "#fff", line: 1, dashed });
+  paintShape(canvas.getContext("2d"), shape, { colour: "#fff", line: 1, dash });
   const { data } = canvas.getContext("2d").getImageData(0, 0, 60, 60);
   return [...data].filter((_, at) => at % 4 === 3);
 }"""
@@ -145,8 +145,7 @@ def test_what_is_suggested_differs_from_what_is_marked_without_colour(enter, kin
         pixels[10:50, 10:50] = True
         shape = shape_to_json(encode_mask(pixels))
     marked, suggested = (
-        np.reshape(anna.tab.evaluate(PAINTED, [shape, dashed]), (60, 60))
-        for dashed in (False, True)
+        np.reshape(anna.tab.evaluate(PAINTED, [shape, dash]), (60, 60)) for dash in ([], [8, 5])
     )
     changes = [
         (np.diff((one[10, 5:55] > 128).astype(int)) != 0).sum() for one in (marked, suggested)

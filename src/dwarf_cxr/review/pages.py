@@ -224,7 +224,15 @@ class _Desk:
             "findings": self._findings,
             "has_model": self._review.suggestions is not None,
             "is_adjudicator": self._is_adjudicator(reader),
+            "disputed": self._disputed(reader, film),
         }
+
+    def _disputed(self, reader: str, film: int) -> frozenset[Finding]:
+        """The findings of a film that the adjudicator is to decide; readers are told of none."""
+        if not self._is_adjudicator(reader):
+            return frozenset()
+        found = disputes(self._review, self._ledger, self._standing)
+        return frozenset(one.finding for one in found.get(film, ()))
 
     def map(self, film: int, number: int) -> bytes:
         """The model's map of a finding, by the finding's place."""

@@ -1,12 +1,28 @@
 /* What a reader can do to a finding: mark, correct, accept, reject, delete, give a verdict. */
 
 import { change, put, soon } from "/static/review-saving.js";
-import { counts, open, own, render, say, state } from "/static/review-state.js";
+import { $, counts, open, own, render, say, state } from "/static/review-state.js";
 
+/* What is marked is there, unless the reader said that they are not sure; when nothing is marked
+   any more, the verdict is again what it was before the first mark. */
 function withRegions(regions, verdict = state.findings[state.current].verdict) {
+  const assessment = state.findings[state.current];
+  const were = assessment.regions.some(counts);
   const there = regions.some(counts);
-  // what is marked is there, unless the reader said that they are not sure
-  return { ...state.findings[state.current], regions, verdict: there && verdict !== "unsure" ? "present" : verdict };
+  if (there && !were) state.unmarked[state.current] = assessment.verdict;
+  if (there) return { ...assessment, regions, verdict: verdict === "unsure" ? verdict : "present" };
+  if (!were || verdict !== "present") return { ...assessment, regions, verdict };
+  return { ...assessment, regions, verdict: beforeMarks() };
+}
+
+function beforeMarks() {
+  const before = state.unmarked[state.current];
+  if (before === undefined || before === "present") {
+    say("No region is left; the finding is still present. Say with 2 or 3 if it is not.");
+    return "present";
+  }
+  say(before === null ? "No region is left: the finding is open again." : `No region is left: the finding is ${before} again.`);
+  return before;
 }
 
 export function addRegion(shape) {
@@ -94,6 +110,7 @@ export function keyGroup() {
 
 export function setVerdict(verdict) {
   const assessment = { ...state.findings[state.current], verdict };
+  state.unmarked[state.current] = verdict; // said, whatever is marked
   const there = own().filter(counts).length;
   if (verdict === "absent" && there) {
     assessment.regions = own().filter((one) => one.origin !== "drawn").map((one) => ({ ...one, origin: "rejected" }));
@@ -103,7 +120,9 @@ export function setVerdict(verdict) {
   put(assessment);
 }
 
+/* Not for the adjudicator: what readers agree on would be overruled, disputes decided unread. */
 export function restAbsent() {
+  if (!$("rest-absent")) return say("Decide finding by finding; R is for readers.");
   const edits = {};
   state.findings.forEach((one, k) => {
     if (one.verdict === null && !one.regions.some(counts)) edits[k] = { ...one, verdict: "absent" };

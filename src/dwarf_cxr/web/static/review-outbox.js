@@ -52,7 +52,7 @@ async function post(number, version, change) {
     });
     if (response.ok) return { done: await response.json() };
     if (response.status === 401 || response.status === 403) {
-      return { again: "Your session has ended: open your private link again. What you did is kept here." };
+      return { again: "Session ended: open your private link again; all is kept here." };
     }
     if (response.status === 409 || response.status === 422) return { refused: await response.json() };
     if (response.status >= 500) return { again: "The server failed; trying again." };

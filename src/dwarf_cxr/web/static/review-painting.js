@@ -5,7 +5,20 @@ import { boundsOf, cornersOf, paintShape, tint } from "/static/review-shapes.js"
 import { $, chosenShape, counts, HIDDEN, numberOf, onRender, open, own, render, state } from "/static/review-state.js";
 
 const OWN = "#8cc8ff";
-export const COLOURS = { run: "#ff9628", data: "#7ee0a0", reader: "#d9a8ff" };
+
+/* Who suggests something: told apart by colour, also with a colour vision deficiency, and by dashes. */
+const STROKES = { run: { colour: "#ff9628", dash: [8, 5] }, data: { colour: "#7ee0a0", dash: [8, 5] } };
+const READERS = [
+  { colour: "#d9a8ff", dash: [8, 5] },
+  { colour: "#f0e442", dash: [2, 4] },
+  { colour: "#ffffff", dash: [14, 4, 2, 4] },
+  { colour: "#ff6f91", dash: [4, 8] },
+];
+
+export function strokeOf(group) {
+  if (group.kind !== "reader") return STROKES[group.kind];
+  return READERS[(Number(group.by.split("-")[1]) - 1) % READERS.length];
+}
 
 const maps = new Map();
 
@@ -44,26 +57,43 @@ export function setHidden(hide) {
 // the viewer shows its layers again when it is reset or the opacity changes; hidden is hidden
 view.addEventListener("change", () => { if (state.hidden) view.layersShown = false; });
 
-function tag(context, text, [x, y], colour, line) {
+/* Names beside the regions; where they would lie over each other, the first stays: what is chosen
+   or pointed at comes first. Returns what is shown. */
+function paintTags(context, tags, line) {
   context.font = `600 ${13 * line}px system-ui, sans-serif`;
-  const wide = context.measureText(text).width + 8 * line;
-  context.fillStyle = "rgb(0 0 0 / 75%)";
-  context.fillRect(x, y - 19 * line, wide, 18 * line);
-  context.fillStyle = colour;
-  context.fillText(text, x + 4 * line, y - 5.5 * line);
+  const placed = [];
+  for (const one of [...tags].sort((a, b) => b.rank - a.rank)) {
+    const wide = context.measureText(one.text).width + 8 * line;
+    const [left, top] = boundsOf(one.shape);
+    const x = Math.max(0, Math.min(left, width - wide));
+    const y = Math.max(0, top - 19 * line);
+    if (placed.some((other) => x < other.x + other.wide && other.x < x + wide && Math.abs(y - other.y) < 18 * line)) continue;
+    placed.push({ x, y, wide, text: one.text });
+    context.fillStyle = "rgb(0 0 0 / 75%)";
+    context.fillRect(x, y, wide, 18 * line);
+    context.fillStyle = one.colour;
+    context.fillText(one.text, x + 4 * line, y + 13.5 * line);
+  }
+  return placed.map(({ text }) => text);
 }
+
+/* What is chosen before what is pointed at, then the reader's own. */
+const rankOf = (isChosen, isPointed, rank) => (isChosen ? 4 : isPointed ? 3 : rank);
 
 viewer.painters.push((context) => {
   const line = perPixel();
+  const tags = [];
+  const pointed = state.pointed;
   const over = state.draft?.kind === "reshape" || state.draft?.kind === "paint";
   if (!state.hidden) {
     for (const group of state.suggestions[state.current]) {
+      const { colour, dash } = strokeOf(group);
       for (const piece of open(group)) {
         const isChosen = state.chosen?.by === piece.by && state.chosen.number === piece.number;
         if (isChosen && over) continue;
-        paintShape(context, piece.shape, { colour: COLOURS[group.kind], line, dashed: true, chosen: isChosen });
-        const [left, top] = boundsOf(piece.shape);
-        tag(context, `${group.title} ${piece.number + 1}`, [left, top], COLOURS[group.kind], line);
+        const isPointed = pointed?.by === piece.by && pointed.number === piece.number;
+        paintShape(context, piece.shape, { colour, line, dash, chosen: isChosen || isPointed });
+        tags.push({ text: `${group.title}, region ${piece.number + 1}`, shape: piece.shape, colour, rank: rankOf(isChosen, isPointed, 1) });
       }
     }
   }
@@ -72,9 +102,9 @@ viewer.painters.push((context) => {
     const isChosen = state.chosen?.region === index;
     if (isChosen && over) return;
     paintShape(context, region.shape, { colour: OWN, line, chosen: isChosen, fill: isChosen });
-    const [left, top] = boundsOf(region.shape);
-    tag(context, `${numberOf(index)}`, [left, top], OWN, line);
+    tags.push({ text: `${numberOf(index)}`, shape: region.shape, colour: OWN, rank: rankOf(isChosen, pointed?.region === index, 2) });
   });
+  $("film").dataset.named = paintTags(context, tags, line).join("; ");
   if (state.draft?.kind === "reshape") paintShape(context, state.draft.shape, { colour: OWN, line, chosen: true, fill: true });
   if (state.draft?.kind === "box") paintShape(context, state.draft, { colour: OWN, line, chosen: true });
   if (state.draft?.kind === "polygon") paintDraft(context, line);

@@ -2,7 +2,7 @@
 
 import { number } from "/static/review-film.js";
 import { Outbox } from "/static/review-outbox.js";
-import { $, names, render, say, state, stopDrawing } from "/static/review-state.js";
+import { $, hush, isDisputed, names, render, say, state, stopDrawing } from "/static/review-state.js";
 import { Turns } from "/static/review-turns.js";
 
 const { store } = document.getElementById("main").dataset;
@@ -25,6 +25,7 @@ export const outbox = new Outbox(store, number, {
   refused(words, newest) {
     unreached = "";
     const dropped = turns.clear();
+    state.unmarked = {};
     say(dropped ? `${words} What you did after it was dropped.` : words, true);
     if (newest) take(newest);
     else load();
@@ -73,6 +74,7 @@ export function turn(kind) {
   const undoOrRedo = () => {
     if (!(kind === "undo" ? canUndo : canRedo)) return say(`There is nothing to ${kind}.`);
     stopDrawing();
+    hush();
     state.chosen = null;
     state.busy = true;
     outbox.add({ kind });
@@ -102,8 +104,9 @@ export async function load() {
       for (const [k, assessment] of Object.entries(one.findings ?? {})) state.findings[k] = assessment;
     }
     if (!state.started) {
-      const open = state.findings.findIndex((one) => one.verdict === null);
-      state.current = open < 0 ? 0 : open;
+      const isOpen = (one) => one.verdict === null;
+      const toDecide = state.findings.findIndex((one, k) => isOpen(one) && isDisputed(k));
+      state.current = Math.max(0, toDecide >= 0 ? toDecide : state.findings.findIndex(isOpen));
       state.started = true;
     }
     render();

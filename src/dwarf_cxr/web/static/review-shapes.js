@@ -210,17 +210,18 @@ export function tint(canvas, colour) {
   context.globalCompositeOperation = "source-over";
 }
 
-/* Draw a shape, in the film's pixels; `line` is how wide a line of one CSS pixel is. */
-export function paintShape(context, shape, { colour, line, dashed = false, chosen = false, fill = false }) {
+/* Draw a shape, in the film's pixels; `line` is how wide a line of one CSS pixel is, `dash` the
+   lengths of dashes and gaps in CSS pixels. */
+export function paintShape(context, shape, { colour, line, dash = [], chosen = false, fill = false }) {
   context.strokeStyle = colour;
   if (shape.kind === "mask") {
     context.globalAlpha = chosen ? 0.55 : 0.4;
     context.drawImage(tintedCanvas(shape, colour), 0, 0);
     context.globalAlpha = 1;
-    if (!dashed && !chosen) return;
+    if (!dash.length && !chosen) return;
     const [left, top, right, bottom] = boundsOf(shape);
     context.lineWidth = line;
-    context.setLineDash([3 * line, 3 * line]);
+    context.setLineDash((dash.length ? dash : [3, 3]).map((length) => length * line));
     context.strokeRect(left, top, right - left, bottom - top);
     context.setLineDash([]);
     return;
@@ -233,7 +234,7 @@ export function paintShape(context, shape, { colour, line, dashed = false, chose
     context.globalAlpha = 1;
   }
   // a dark edge keeps the line visible on white bone as on black air
-  context.setLineDash(dashed ? [8 * line, 5 * line] : []);
+  context.setLineDash(dash.map((length) => length * line));
   context.lineJoin = "round";
   context.lineWidth = (chosen ? 5.5 : 4) * line;
   context.strokeStyle = "rgb(0 0 0 / 60%)";

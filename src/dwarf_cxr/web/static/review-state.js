@@ -7,11 +7,16 @@ export const $ = (id) => document.getElementById(id);
 export const findingButtons = [...document.querySelectorAll("#findings button")];
 export const names = findingButtons.map((button) => button.querySelector(".name").textContent);
 
+/* Readers differ on the finding, and this is who decides. */
+export const isDisputed = (finding) => findingButtons[finding].dataset.disputed !== undefined;
+
 export const state = {
   findings: names.map(() => ({ verdict: null, regions: [], comment: "" })),
   suggestions: names.map(() => []),
   current: 0, // the finding
+  unmarked: {}, // by finding: the verdict without the regions that are marked since
   chosen: null, // { region } or { by, number }, and corner
+  pointed: null, // { region } or { by, number } under a pointer that selects
   draft: null, // what is being drawn or dragged
   cross: null, // where the keyboard draws
   toolName: "select",
@@ -46,6 +51,11 @@ export function say(words, isError = false) {
   line.classList.toggle("error", isError);
   clearTimeout(messageTimer);
   messageTimer = setTimeout(() => (line.hidden = true), isError ? 15000 : 5000);
+}
+
+/* What was said of something else is taken away; what went wrong stays. */
+export function hush() {
+  if (!$("message").classList.contains("error")) $("message").hidden = true;
 }
 
 export const counts = (region) => region.origin !== "rejected";

@@ -72,6 +72,13 @@ export const selectTool = {
     this.drag = null;
     render();
   },
+  hover(point) {
+    const at = under(point);
+    const same = at?.region === state.pointed?.region && at?.by === state.pointed?.by && at?.number === state.pointed?.number;
+    if (same) return;
+    state.pointed = at;
+    viewer.redraw();
+  },
   cancel() {
     state.draft = null;
     this.drag = null;
@@ -162,12 +169,15 @@ export function closePolygon() {
   addRegion({ kind: "polygon", points });
 }
 
-/* Brush and eraser paint on a canvas of the film's size; what is opaque at the end is the mask. */
+/* Brush and eraser paint on a canvas of the film's size; what is opaque at the end is the mask.
+   The brush goes on with a mask that is chosen, and else begins a region: a box or polygon that
+   was just drawn stays as it is. */
 function paintTool(erases) {
   return {
     down(point) {
       const masks = own().map((region, index) => ({ region: index, mask: counts(region) && region.shape.kind === "mask" }));
-      if (!state.chosen) {
+      if (!erases && chosenShape()?.kind !== "mask") state.chosen = null;
+      if (erases && !state.chosen) {
         const last = masks.filter((one) => one.mask).at(-1);
         if (last) state.chosen = { region: last.region };
       }
@@ -238,6 +248,7 @@ export function setTool(name, focus = false) {
   stopDrawing();
   state.toolName = name;
   state.cross = null;
+  state.pointed = null;
   viewer.tool = guarded(TOOLS[name]);
   for (const button of $("draw-tools").querySelectorAll("[data-tool]")) {
     button.setAttribute("aria-pressed", button.dataset.tool === name);

@@ -10,7 +10,7 @@ import { flushAll } from "/static/review-outbox.js";
 import { setHidden, showMap } from "/static/review-painting.js";
 import "/static/review-panel.js";
 import { change, load, outbox, soon, turn, turns } from "/static/review-saving.js";
-import { $, chosenShape, findingButtons, names, render, say, state, stopDrawing } from "/static/review-state.js";
+import { $, chosenShape, findingButtons, hush, names, render, say, state, stopDrawing } from "/static/review-state.js";
 import { closePolygon, selectTool, setTool } from "/static/review-tools.js";
 
 /* What is still being moved by keys is a change of its own, and the last one. */
@@ -24,10 +24,12 @@ function choose(finding) {
   settle();
   if (finding !== state.current) {
     stopDrawing();
+    hush();
     saveComment();
   }
   state.current = finding;
   state.chosen = null;
+  state.pointed = null;
   render();
 }
 
@@ -54,7 +56,10 @@ function resizeBrush(factor) {
 
 const NEVER_WAITS = "npvh?";
 
+let leaving = false; // what is pressed now is meant for the next film
+
 document.addEventListener("keydown", (event) => {
+  if (leaving) return event.preventDefault();
   if (isTyping(event.target)) {
     if (event.key === "Escape") event.target.blur();
     return;
@@ -65,7 +70,7 @@ document.addEventListener("keydown", (event) => {
     return undo(key === "y" || event.shiftKey ? "redo" : "undo");
   }
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const goes = ARROWS[event.key] && !(event.target instanceof HTMLInputElement);
+  const goes = ARROWS[event.key] && !takesArrows(event.target);
   const draws = event.key === " " && !isControl(event.target);
   if ((state.busy || turns.length) && (goes || draws || KEYS[key]) && !(NEVER_WAITS.includes(key) && !turns.length)) {
     event.preventDefault();
@@ -74,13 +79,15 @@ document.addEventListener("keydown", (event) => {
   doKey(event);
 });
 
+const takesArrows = (target) => target instanceof HTMLInputElement; // a slider; a verdict reached by Tab
+
 const isControl = (target) => target.closest?.("button, a, input, summary") !== null;
 
 function doKey(event) {
   const key = event.key.toLowerCase();
   const onControl = isControl(event.target);
   const draws = state.toolName !== "select";
-  if (ARROWS[event.key] && !(event.target instanceof HTMLInputElement)) {
+  if (ARROWS[event.key] && !takesArrows(event.target)) {
     if (draws) moveCross(event);
     else if (state.chosen?.corner !== undefined && chosenShape()) moveCorner(event);
     else return void pressKey(view, event);
@@ -107,6 +114,27 @@ function doKey(event) {
 
 /* ---- the page's controls ---- */
 
+/* Leave for another film only when the server answers: the browser's page of errors has no way back. */
+async function leave(link) {
+  if (leaving) return;
+  leaving = true;
+  try {
+    await fetch("/static/icon.svg", { method: "HEAD", cache: "no-store", signal: AbortSignal.timeout(8000) });
+    location.assign(link.href);
+  } catch {
+    say("No connection to the server, so this film stays. What you did is kept in the browser; try again.", true);
+  }
+  leaving = false;
+}
+
+for (const link of document.querySelectorAll("header.film-bar a")) {
+  link.addEventListener("click", (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return; // into a tab of its own
+    event.preventDefault();
+    leave(link);
+  });
+}
+
 function saveComment() {
   clearTimeout(commentTimer);
   const comment = $("comment").value;
@@ -124,8 +152,13 @@ $("comment").addEventListener("input", () => {
   commentTimer = setTimeout(saveComment, 1500);
 });
 $("verdict").addEventListener("change", (event) => soon(() => setVerdict(event.target.value)));
+// a verdict that was clicked keeps no focus: arrows would change it, and they are the film's
+$("verdict").addEventListener("mousedown", (event) => event.preventDefault());
+$("verdict").addEventListener("click", (event) => {
+  if (event.detail > 0) $("film").focus({ preventScroll: true });
+});
 findingButtons.forEach((button, k) => button.addEventListener("click", () => choose(k)));
-$("rest-absent").addEventListener("click", () => soon(restAbsent));
+$("rest-absent")?.addEventListener("click", () => soon(restAbsent));
 $("undo").addEventListener("click", () => undo("undo"));
 $("redo").addEventListener("click", () => undo("redo"));
 $("hide").addEventListener("click", () => setHidden(!state.hidden));
@@ -137,7 +170,9 @@ $("draw-tools").addEventListener("click", (event) => {
 });
 $("film").addEventListener("dblclick", closePolygon);
 $("film").addEventListener("pointerleave", () => {
+  state.pointed = null;
   if (state.draft?.kind === "ring") stopDrawing();
+  else viewer.redraw();
 });
 addEventListener("beforeunload", (event) => {
   settle();
