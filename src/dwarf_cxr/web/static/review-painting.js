@@ -57,17 +57,20 @@ export function setHidden(hide) {
 // the viewer shows its layers again when it is reset or the opacity changes; hidden is hidden
 view.addEventListener("change", () => { if (state.hidden) view.layersShown = false; });
 
-/* Names beside the regions; where they would lie over each other, the first stays: what is chosen
-   or pointed at comes first. Returns what is shown. */
+/* Names above the regions, or below; where they would lie over each other, the first stays: what
+   is chosen or pointed at comes first. Returns what is shown. */
 function paintTags(context, tags, line) {
   context.font = `600 ${13 * line}px system-ui, sans-serif`;
   const placed = [];
   for (const one of [...tags].sort((a, b) => b.rank - a.rank)) {
     const wide = context.measureText(one.text).width + 8 * line;
-    const [left, top] = boundsOf(one.shape);
+    const [left, top, , bottom] = boundsOf(one.shape);
     const x = Math.max(0, Math.min(left, width - wide));
-    const y = Math.max(0, top - 19 * line);
-    if (placed.some((other) => x < other.x + other.wide && other.x < x + wide && Math.abs(y - other.y) < 18 * line)) continue;
+    const isFree = (y) => !placed.some((other) => (
+      x < other.x + other.wide && other.x < x + wide && Math.abs(y - other.y) < 18 * line
+    ));
+    const y = [Math.max(0, top - 19 * line), Math.min(bottom + line, height - 18 * line)].find(isFree);
+    if (y === undefined) continue;
     placed.push({ x, y, wide, text: one.text });
     context.fillStyle = "rgb(0 0 0 / 75%)";
     context.fillRect(x, y, wide, 18 * line);

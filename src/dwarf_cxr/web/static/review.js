@@ -118,12 +118,14 @@ function doKey(event) {
 async function leave(link) {
   if (leaving) return;
   leaving = true;
+  const slow = setTimeout(() => say("Waiting for the server."), 700);
   try {
     await fetch("/static/icon.svg", { method: "HEAD", cache: "no-store", signal: AbortSignal.timeout(8000) });
     location.assign(link.href);
   } catch {
     say("No connection to the server, so this film stays. What you did is kept in the browser; try again.", true);
   }
+  clearTimeout(slow);
   leaving = false;
 }
 
