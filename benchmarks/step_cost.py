@@ -38,16 +38,18 @@ def main() -> None:
     words.add_argument("--batch", type=int, default=8)
     words.add_argument("--rounds", type=int, default=3)
     words.add_argument("--findings", type=int, nargs="+", default=[4, 13, 104])
+    words.add_argument("--layers", type=int, default=2, help="of the decoder; the paper's are 4")
     given = words.parse_args()
     torch.set_num_threads(1)
     heading(
-        f"Training step, ViT-B/16, width 256, fp32, batch {given.batch}, one thread "
-        f"(torch {torch.__version__})"
+        f"Training step, ViT-B/16, width 256, {given.layers} decoder layers, fp32, batch "
+        f"{given.batch}, one thread (torch {torch.__version__})"
     )
     rest: dict[int, float] = {}
     for count in given.findings:
         with tempfile.TemporaryDirectory() as folder:
-            rest[count] = of_findings(Path(folder), count, given.batch, given.rounds)
+            step = Step(Path(folder), count, given.batch, given.layers)
+            rest[count] = of_findings(step, count, given.rounds)
     fewest, most = min(rest), max(rest)
     if most > fewest:
         added = (rest[most] - rest[fewest]) / (most - fewest)
@@ -60,9 +62,8 @@ def main() -> None:
         )
 
 
-def of_findings(folder: Path, count: int, batch: int, rounds: int) -> float:
+def of_findings(step: "Step", count: int, rounds: int) -> float:
     """Print the rows of so many findings; seconds of a step beside the image encoder."""
-    step = Step(folder, count, batch)
     calls = counted_text_encodings(step)
     beside, encoder, clipping, loading, prompts = in_turn(
         [step.take_without_encoder, step.encode, step.clip, step.load, step.encode_prompts], rounds
@@ -107,11 +108,11 @@ def of_findings(folder: Path, count: int, batch: int, rounds: int) -> float:
 class Step:
     """A training that takes steps on made-up films."""
 
-    def __init__(self, folder: Path, count: int, batch: int) -> None:
+    def __init__(self, folder: Path, count: int, batch: int, layers: int) -> None:
         findings = tuple(f"Finding {number}" for number in range(count))
         self.batch, self.number = batch, 0
         self.data = films(folder, findings)
-        settings = with_overrides(METHOD.settings, None, SETTINGS)
+        settings = with_overrides(METHOD.settings, None, [*SETTINGS, f"layers={layers}"])
         self.config = RunConfig(
             method="dwarf", findings=findings, data="", data_fingerprint="", settings=settings
         )
