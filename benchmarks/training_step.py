@@ -23,11 +23,10 @@ from dwarf_cxr.config import RunConfig, prompted
 from dwarf_cxr.data.batches import Batch, RegionTargets, in_unit_range, load_batch
 from dwarf_cxr.data.store import PreparedData
 from dwarf_cxr.models.building import build_fresh
-from dwarf_cxr.models.vlm import VisionLanguageClassifier
 from dwarf_cxr.objectives.label_loss import positive_weights
 from dwarf_cxr.parallel import in_order
 from dwarf_cxr.training.augmentation import apply_changes, draw_changes
-from dwarf_cxr.training.loop import take_step
+from dwarf_cxr.training.loop import compile_parts, take_step
 from dwarf_cxr.training.losses import TrainingLoss
 from dwarf_cxr.training.optimisation import build_optimizer
 from dwarf_cxr.training.run import make_config
@@ -97,9 +96,7 @@ class Step:
         self.encoder = model.image_encoder
         self.encoder_optimizer = torch.optim.AdamW(self.encoder.parameters(), lr=0, fused=True)
         if compiled:
-            self.encoder.compile()
-            if isinstance(model, VisionLanguageClassifier):
-                model.decoder.compile()
+            compile_parts(model)
         self.targets = RegionTargets.of(self.data, self.indices, settings.objective.map_size)
         self.findings = tuple(range(len(config.findings)))
         self.generator = np.random.default_rng(0)

@@ -310,7 +310,7 @@ class TrainingSettings(_Frozen):
     stop_after_bad_steps: int = Field(default=5, gt=0)
     """Steps with a loss or gradient that is not finite are skipped; this many in a row stop."""
     compile: bool = False
-    """Compile image encoder and decoder: worth a minute's wait on a GPU, not on a CPU."""
+    """Compile image encoder and decoder: a minute's wait or more, for little (BENCHMARKS.md)."""
     devices: int = Field(default=1, gt=0)
     """Of each machine."""
     nodes: int = Field(default=1, gt=0)

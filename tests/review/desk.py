@@ -66,12 +66,3 @@ def said_of(review_folder, film, finding, reader="anna"):
     review = open_review(review_folder)
     with closing(Ledger(review.database)) as ledger:
         return ledger.state(film, reader).assessments.get(finding), list(ledger.changes())
-
-
-def until(desk, condition):
-    """Wait for what the page is asked; its policy forbids Playwright's own way."""
-    for _ in range(100):
-        if desk.tab.evaluate(condition):
-            return
-        desk.tab.wait_for_timeout(100)
-    raise AssertionError(condition)

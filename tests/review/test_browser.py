@@ -14,9 +14,10 @@ from dwarf_cxr.review.folder import begin
 from dwarf_cxr.review.ledger import Ledger
 from dwarf_cxr.web.links import Links, Visitor
 from tests import tiny
-from tests.review.desk import Desk, said_of, until
+from tests.review.desk import Desk, said_of
 from tests.review.made import FINDINGS, HEIGHT, SECRET_NAME, WIDTH, box, write_data
 from tests.review.told import Told, use
+from tests.web.served import until
 
 pytestmark = pytest.mark.browser
 
@@ -294,6 +295,10 @@ def held_undo(browser, serve, tmp_path):
             held.append(route)
 
     def go_on():
+        for _ in range(100):  # the page may not have asked yet
+            if held:
+                break
+            desk.tab.wait_for_timeout(100)
         assert held
         for route in held:
             route.continue_()
@@ -456,7 +461,7 @@ def test_another_review_at_the_same_address_gets_nothing_of_this_one(browser, se
     (tmp_path / "first").rename(tmp_path / "review")
     server.start()
     desk.tab.goto(server.base + Links.of(server.folder).path(Visitor("reader", "anna")))
-    until(desk, "!Object.keys(localStorage).some((name) => name.startsWith('dwarf-review/'))")
+    until(desk.tab, "!Object.keys(localStorage).some((name) => name.startsWith('dwarf-review/'))")
     words, changes = said_of(tmp_path / "review", 0, "Mass")
     assert words.verdict == "unsure"
     assert len(changes) == 1
@@ -484,7 +489,7 @@ def test_two_tabs_without_a_server_keep_what_both_hold(browser, serve, tmp_path)
     desk.tab.goto(server.base)
     # one is saved; the other goes back to the same state and is refused, and that is said
     desk.tab.wait_for_selector("#unsaved:not([hidden])")
-    until(desk, "document.querySelector('#unsaved').textContent.includes('another tab')")
+    until(desk.tab, "document.querySelector('#unsaved').textContent.includes('another tab')")
     _, changes = said_of(tmp_path / "review", 0, "Mass")
     assert len(changes) == 1
     desk.close()

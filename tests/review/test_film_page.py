@@ -5,8 +5,9 @@ from contextlib import closing
 import pytest
 
 from dwarf_cxr.review.ledger import Ledger
-from tests.review.desk import Desk, said_of, until
+from tests.review.desk import Desk, said_of
 from tests.review.made import ABSENT, box, present, write_data
+from tests.web.served import until
 
 pytestmark = pytest.mark.browser
 
@@ -51,7 +52,7 @@ def test_nothing_moves_the_film(anna, size):
     # the longest that is said there
     anna.tab.unroute("**/changes")
     anna.tab.route("**/changes", lambda route: route.fulfill(status=401))
-    until(anna, "document.querySelector('#saving').textContent.includes('private link')")
+    until(anna.tab, "document.querySelector('#saving').textContent.includes('private link')")
     assert film.bounding_box() == place
     saving = "document.querySelector('#saving')"
     assert anna.tab.evaluate(f"{saving}.scrollHeight <= {saving}.clientHeight + 1")
@@ -78,7 +79,7 @@ def test_the_verdict_before_the_first_region_comes_back_with_the_last_deleted(an
         anna.saved()
         assert verdict(anna) == before
     anna.press("z")
-    until(anna, "document.querySelector('#saving').dataset.state === 'saved'")
+    until(anna.tab, "document.querySelector('#saving').dataset.state === 'saved'")
     assert len(said_of(anna.folder, 1, "Mass")[0].regions) == 1
 
 
@@ -295,14 +296,14 @@ def test_readers_differ_in_colour_and_dashes_and_names_do_not_lie_over_each_othe
     ]
     assert all(len(set(its)) == len(its) == 2 for its in strokes)
     film = "document.querySelector('#film').dataset.named"
-    until(desk, f"{film}?.includes('Reader 1, region 1')")
+    until(desk.tab, f"{film}?.includes('Reader 1, region 1')")
     assert "Reader 2, region 1" not in desk.tab.evaluate(film)
     desk.tab.mouse.move(*desk.place(16, 63))  # on ben's alone
-    until(desk, f"{film}.includes('Reader 2, region 1')")
+    until(desk.tab, f"{film}.includes('Reader 2, region 1')")
     desk.tab.mouse.move(*desk.place(80, 110))
-    until(desk, f"!{film}.includes('Reader 2, region 1')")
+    until(desk.tab, f"!{film}.includes('Reader 2, region 1')")
     desk.press("q", "q", "q")
-    until(desk, f"{film}.startsWith('Reader 2, region 1')")
+    until(desk.tab, f"{film}.startsWith('Reader 2, region 1')")
     desk.close()
 
 

@@ -58,3 +58,15 @@ class Server:
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             self.process.wait(20)
+
+
+def until(page, condition, tries=100):
+    """Wait for what the page is asked, tenth of a second after tenth.
+
+    The page's policy forbids what Playwright's own waiting is made of.
+    """
+    for _ in range(tries):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(condition)

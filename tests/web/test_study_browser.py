@@ -11,7 +11,7 @@ from dwarf_cxr.study.folder import read_key
 from dwarf_cxr.web.links import OWNER, Links, Visitor
 from dwarf_cxr.web.store import reading
 from tests.study.made import FINDINGS
-from tests.web.served import Server
+from tests.web.served import Server, until
 
 pytestmark = pytest.mark.browser
 SIZES = [(1280, 800), (1024, 768), (800, 1280)]
@@ -63,12 +63,7 @@ class Desk:
         self.until("localStorage.length === 0")
 
     def until(self, condition):
-        # the page's policy forbids what Playwright's own waiting is made of
-        for _ in range(300):
-            if self.page.evaluate(condition):
-                return
-            self.page.wait_for_timeout(100)
-        raise AssertionError(condition)
+        until(self.page, condition, tries=300)
 
     def checked(self):
         return self.page.evaluate(
@@ -451,8 +446,12 @@ def test_no_map_is_shown_before_all_are_there(server, browser, late):
     ann.page.route(f"**/comparison/1/{late}", lambda route: held.append(route))
     # the page's load event waits for the held picture too
     ann.page.goto(f"{server.base}/comparison/1", wait_until="commit")
-    ann.page.wait_for_timeout(1000)
+    for _ in range(100):
+        if held:
+            break
+        ann.page.wait_for_timeout(100)
     assert held
+    ann.page.wait_for_timeout(700)
     assert ann.page.locator("canvas[data-ready]").count() == 0
     held[0].continue_()
     ann.at(1)

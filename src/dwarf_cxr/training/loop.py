@@ -32,7 +32,7 @@ from dwarf_cxr.evaluation.calibration import fit_card
 from dwarf_cxr.evaluation.evaluate import QuickScorer, refuse_seen_patients
 from dwarf_cxr.evaluation.references import mean_coverage
 from dwarf_cxr.files import exclusive, write_csv
-from dwarf_cxr.models.building import build_fresh
+from dwarf_cxr.models.building import Trainable, build_fresh
 from dwarf_cxr.models.checkpoint import save_model
 from dwarf_cxr.models.heads import PriorEvidenceHead
 from dwarf_cxr.models.initial import classifier_from, load_initial
@@ -181,9 +181,7 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
         objective.positive_weighting,
     )
     if settings.compile:
-        model.image_encoder.compile()
-        if isinstance(model, VisionLanguageClassifier):
-            model.decoder.compile()
+        compile_parts(model)
     optimizer = build_optimizer(model, settings)
     loss, optimizer = fabric.setup(
         TrainingLoss(model, objective, positive_weight, fabric), optimizer
@@ -321,6 +319,13 @@ def _train(fabric: Fabric, config: RunConfig, out: Path, resume: bool, report: R
                 )
     if writer is not None:
         writer.close()
+
+
+def compile_parts(model: Trainable) -> None:
+    """Compile the image encoder, and the decoder where there is one, when they first run."""
+    model.image_encoder.compile()
+    if isinstance(model, VisionLanguageClassifier):
+        model.decoder.compile()
 
 
 def take_step(
